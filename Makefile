@@ -1,0 +1,33 @@
+# `make run` and `make test` are all a newcomer needs; both make the environment if there is none.
+
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN = .venv/bin
+
+.PHONY: run test quick lint environment vendor format
+
+run: environment  ## start everything on this machine
+	@exec $(BIN)/python manage.py up
+
+test: environment lint  ## everything that must hold
+	@$(BIN)/python tools/chromium.py
+	@$(BIN)/python -m pytest
+
+quick: environment  ## the tests that take seconds
+	@$(BIN)/python -m pytest -m "not slow and not browser"
+
+lint: environment
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: environment
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+environment:
+	@test -n "$(PYTHON)" || { echo "Tuneboard needs Python 3.11 or newer."; exit 1; }
+	@$(PYTHON) tools/environment.py
+
+vendor:  ## fetch the front-end libraries of static/vendor again, from their npm packages
+	@$(PYTHON) tools/vendor.py

@@ -1,0 +1,187 @@
+"""Every fact about runs. States are changed in runs/lifecycle.py alone."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.utils import timezone
+
+from webapp.accounts.models import OwnedModel
+from webapp.catalog.models import BaseModel
+from webapp.datasets.models import DatasetVersion
+
+
+class Worker(models.Model):
+    """A host process that takes runs. Gone when `last_seen_at` is older than a lease."""
+
+    name = models.CharField(max_length=200, unique=True)  # host:home, stable over restarts
+    host = models.CharField(max_length=200)
+    pid = models.IntegerField()
+    queues = models.JSONField(default=list)
+    slots = models.IntegerField(default=1)
+    devices = models.JSONField(default=list)  # [{name, memory_bytes}]
+    versions = models.JSONField(default=dict)  # {tuneboard, torch, transformers, …}
+    started_at = models.DateTimeField(default=timezone.now)
+    last_seen_at = models.DateTimeField(default=timezone.now)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Run(OwnedModel):
+    """One fine-tuning of one base model on one dataset version."""
+
+    class Status(models.TextChoices):
+        QUEUED = "queued", "Queued"
+        RUNNING = "running", "Running"
+        PAUSED = "paused", "Paused"
+        SUCCEEDED = "succeeded", "Succeeded"
+        FAILED = "failed", "Failed"
+        CANCELLED = "cancelled", "Cancelled"
+
+    class Desired(models.TextChoices):
+        GO_ON = "go_on", "Go on"
+        PAUSE = "pause", "Pause"
+        CANCEL = "cancel", "Cancel"
+
+    name = models.CharField(max_length=200)
+    base_model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="runs")
+    dataset_version = models.ForeignKey(
+        DatasetVersion, null=True, on_delete=models.SET_NULL, related_name="runs"
+    )
+    dataset_name = models.CharField(max_length=200)  # stays when the dataset is deleted
+    dataset_hash = models.CharField(max_length=64)
+    task = models.CharField(max_length=50)
+    method = models.CharField(max_length=30)
+    columns = models.JSONField()  # {role: column}
+    settings = models.JSONField()  # every setting with its value, defaults filled in
+    queue = models.CharField(max_length=20, default="cpu")
+
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
+    desired = models.CharField(max_length=10, choices=Desired.choices, default=Desired.GO_ON)
+    attempt = models.IntegerField(default=0)  # number of the newest attempt; 0: none yet
+    attempts_allowed = models.IntegerField(default=3)
+    phase = models.CharField(max_length=20, blank=True)
+    step = models.BigIntegerField(default=0)
+    total_steps = models.BigIntegerField(default=0)
+    epoch = models.FloatField(default=0)
+    rate = models.FloatField(null=True)  # examples a second, newest
+    eta_seconds = models.FloatField(null=True)
+    metrics = models.JSONField(default=dict)  # newest of each series; final ones once it ended
+    baseline = models.JSONField(default=dict)  # {name, title, metrics {…}} on the same rows
+    results = models.JSONField(default=dict)  # what a page shows beside numbers: confusion matrix …
+    failure = models.JSONField(default=dict)  # {code, message, hint, log_tail [lines]}
+    queued_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True)
+    finished_at = models.DateTimeField(null=True)
+    row_version = models.BigIntegerField(default=1)  # rises with every change: the poll's tag
+
+    class Meta:
+        ordering = ["-created_at"]
+        indexes = [
+            models.Index(fields=["workspace", "-created_at"], name="run_list_of_workspace"),
+            models.Index(
+                fields=["queue", "queued_at"], condition=models.Q(status="queued"), name="run_next_to_claim"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def is_over(self) -> bool:
+        """True once the status can change no more."""
+        return self.status in {self.Status.SUCCEEDED, self.Status.FAILED, self.Status.CANCELLED}
+
+
+class Attempt(models.Model):
+    """One try of a run on one worker, held by a lease that heartbeats extend."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="attempts")
+    number = models.IntegerField()
+    worker = models.ForeignKey(Worker, null=True, on_delete=models.SET_NULL, related_name="attempts")
+    lease_until = models.DateTimeField()
+    # How far the trainer's events.jsonl has been taken in; moves in the transaction of the rows.
+    events_offset = models.BigIntegerField(default=0)
+    resumed_from_step = models.BigIntegerField(null=True)
+    log_tail = models.TextField(blank=True)  # last lines of the trainer's output
+    started_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True)
+    outcome = models.CharField(max_length=20, blank=True)  # succeeded, failed, cancelled, paused, lost
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "number"], name="one_attempt_a_number")]
+        indexes = [
+            models.Index(
+                fields=["lease_until"], condition=models.Q(finished_at=None), name="attempt_lease_to_reap"
+            )
+        ]
+
+
+class Metric(models.Model):
+    """One point of one series. A step repeated after a resume overwrites."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="points")
+    series = models.CharField(max_length=60)  # loss, learning_rate, validation_accuracy …
+    step = models.BigIntegerField()
+    value = models.FloatField()
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "series", "step"], name="metric_chart_points")]
+
+
+class Event(models.Model):
+    """A line of a run's story."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
+    attempt = models.IntegerField(default=0)
+    kind = models.CharField(max_length=30)
+    message = models.TextField()
+    data = models.JSONField(default=dict)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["at", "id"]
+
+
+class SampleAnswer(models.Model):
+    """What the model answered to a fixed prompt at an evaluation; step 0 is the base model."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="answers")
+    step = models.BigIntegerField()
+    number = models.IntegerField()
+    prompt = models.TextField()
+    expected = models.TextField(blank=True)
+    answer = models.TextField()
+
+    class Meta:
+        ordering = ["number", "step"]
+        constraints = [models.UniqueConstraint(fields=["run", "step", "number"], name="one_answer_a_step")]
+
+
+class Checkpoint(models.Model):
+    """What an attempt can resume from; the row is made after the manifest stands in storage."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="checkpoints")
+    step = models.BigIntegerField()
+    storage_prefix = models.CharField(max_length=500)
+    size_bytes = models.BigIntegerField()
+    is_best = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["run", "step"], name="one_checkpoint_a_step")]
+
+
+class Artifact(models.Model):
+    """A file that people download."""
+
+    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="artifacts")
+    name = models.CharField(max_length=300)  # path inside the model folder, forward slashes
+    storage_key = models.CharField(max_length=500)
+    size = models.BigIntegerField()
+    sha256 = models.CharField(max_length=64)
+
+    class Meta:
+        ordering = ["name"]
+        constraints = [models.UniqueConstraint(fields=["run", "name"], name="one_artifact_a_name")]

@@ -1,0 +1,1 @@
+"""The training program: reads spec.json, writes events.jsonl. Knows nothing of Django."""

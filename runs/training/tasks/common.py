@@ -1,0 +1,104 @@
+"""What a task declares, and so what forms, pages, API and docs derive from.
+
+A task is one module beside this one with a `TASK`: an instance of a subclass of `Task`. The class
+attributes are read by the web side, where torch is not installed: a task module imports nothing
+heavy at its top. `train` runs in the training program and imports what it needs.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from runs.training.context import Context
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a column is for in a task, such as the text or the label."""
+
+    name: str
+    title: str
+    help: str
+    kinds: tuple[str, ...]  # of dataset columns: text, label, integer, float, boolean, image, messages, json
+    # Column names that people commonly give it, most telling first; for suggesting a mapping.
+    usual_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing that a person may choose. Named as in transformers' TrainingArguments where it is there."""
+
+    name: str
+    title: str
+    help: str
+    type: str  # int | float | bool | choice | text
+    default: Any
+    minimum: float | None = None
+    maximum: float | None = None
+    choices: tuple[tuple[str, str], ...] = ()  # (value, title)
+    methods: tuple[str, ...] = ()  # empty: every method of the task
+    defaults_by_method: tuple[tuple[str, Any], ...] = ()
+    advanced: bool = False
+    unit: str = ""
+
+    def default_for(self, method: str) -> Any:
+        return dict(self.defaults_by_method).get(method, self.default)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way of fine-tuning."""
+
+    slug: str  # full | last_layers | head | lora | …
+    title: str
+    summary: str  # what it does and when it is right, in a sentence or two
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """A metric that a run of this task reports, without its split in front."""
+
+    name: str
+    title: str
+    higher_is_better: bool
+    percent: bool = False
+    help: str = ""
+
+
+class Task(ABC):
+    """Something that a model can learn to do."""
+
+    slug: ClassVar[str]  # the Hub's name where it has one
+    title: ClassVar[str]
+    summary: ClassVar[str]
+    icon: ClassVar[str] = "puzzle"  # of Tabler icons
+    order: ClassVar[int] = 100
+    model_kinds: ClassVar[tuple[str, ...]]  # of webapp.catalog.models.BaseModel.Kind
+    roles: ClassVar[tuple[Role, ...]]
+    # The combinations of roles that make an example; the first that a dataset can fill is suggested.
+    column_sets: ClassVar[tuple[tuple[str, ...], ...]]
+    methods: ClassVar[tuple[Method, ...]]
+    settings: ClassVar[tuple[Setting, ...]]
+    metrics: ClassVar[tuple[MetricInfo, ...]]
+    main_metric: ClassVar[str]
+    baseline_title: ClassVar[str]
+
+    @abstractmethod
+    def train(self, context: Context) -> None:
+        """Do the run that `context.spec` describes, reporting through `context`; raises TrainingFailure."""
+
+    def method(self, slug: str) -> Method:
+        """Raises KeyError if this task does not allow it."""
+        return {method.slug: method for method in self.methods}[slug]
+
+    def settings_for(self, method: str) -> tuple[Setting, ...]:
+        """The settings that a form for this method shows, in order."""
+        return tuple(item for item in self.settings if not item.methods or method in item.methods)
+
+    def metric(self, name: str) -> MetricInfo:
+        """By name, with or without the split in front; raises KeyError."""
+        plain = name.removeprefix("validation_").removeprefix("train_")
+        return {metric.name: metric for metric in self.metrics}[plain]

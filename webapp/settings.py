@@ -1,0 +1,243 @@
+"""Every setting, each read from one environment variable; docs/configuration.md lists them.
+
+Without `DATABASE_URL` and `REDIS_URL` the addresses come from `services.json` in TUNEBOARD_HOME,
+which `manage.py up` writes when it starts the embedded servers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import dj_database_url
+from csp.constants import NONE, SELF
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def flag(name: str, default: bool) -> bool:
+    """A yes/no environment variable."""
+    value = os.environ.get(name)
+    return default if value is None else value.strip().lower() in {"1", "true", "yes", "on"}
+
+
+def listed(name: str) -> list[str]:
+    """A comma-separated environment variable."""
+    return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()]
+
+
+HOME = Path(os.environ.get("TUNEBOARD_HOME") or ROOT / "var").resolve()
+PORT = int(os.environ.get("TUNEBOARD_PORT") or 8000)
+DEBUG = flag("TUNEBOARD_DEBUG", False)
+
+
+def kept_secret() -> str:
+    """The signing key: SECRET_KEY, or one made once and kept readable to its owner alone."""
+    if key := os.environ.get("SECRET_KEY"):
+        return key
+    path = HOME / "secret_key"
+    if not path.exists():
+        HOME.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.touch(mode=0o600)
+        partial.write_text(secrets.token_urlsafe(48))
+        with contextlib.suppress(FileExistsError):  # whoever was first wins, so that all agree
+            os.link(partial, path)
+        partial.unlink()
+    return path.read_text()
+
+
+def embedded_services() -> dict[str, str]:
+    """What `manage.py up` last wrote about the servers it started; empty if it never ran."""
+    try:
+        found: dict[str, str] = json.loads((HOME / "services.json").read_text())
+    except FileNotFoundError:
+        return {}
+    return found
+
+
+SECRET_KEY = kept_secret()
+PUBLIC_URL = os.environ.get("TUNEBOARD_URL", f"http://localhost:{PORT}").rstrip("/")
+ALLOWED_HOSTS = [
+    "localhost",
+    "127.0.0.1",
+    "[::1]",
+    urlsplit(PUBLIC_URL).hostname or "localhost",
+    *listed("TUNEBOARD_HOSTS"),
+]
+CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+# -- Services -----------------------------------------------------------------------------------
+_embedded = embedded_services()
+DATABASE_URL = os.environ.get("DATABASE_URL") or _embedded.get("database_url", "")
+REDIS_URL = os.environ.get("REDIS_URL") or _embedded.get("redis_url", "")
+STORAGE_URL = os.environ.get("STORAGE_URL") or str(HOME / "storage")
+
+DATABASES: dict[str, Any] = {
+    "default": dj_database_url.parse(
+        DATABASE_URL or "postgres:///tuneboard", conn_max_age=60, conn_health_checks=True
+    )
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+
+def storage_backend(url: str) -> dict[str, Any]:
+    """Django's STORAGES entry for a folder or `s3://bucket/prefix` (keys from the usual AWS_* names)."""
+    parts = urlsplit(url)
+    if parts.scheme == "s3":
+        options = {
+            "bucket_name": parts.netloc,
+            "location": parts.path.strip("/"),
+            "endpoint_url": os.environ.get("AWS_ENDPOINT_URL") or None,
+            "default_acl": None,
+            "file_overwrite": True,
+            "querystring_auth": True,
+        }
+        return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+    if parts.scheme not in {"", "file"}:
+        raise ValueError(f"STORAGE_URL is a folder or s3://bucket/prefix, not {url!r}.")
+    location = parts.path if parts.scheme == "file" else url
+    options = {"location": str(Path(location).resolve()), "allow_overwrite": True}
+    return {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": options}
+
+
+STORAGES = {
+    "default": storage_backend(STORAGE_URL),
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"},
+}
+
+# -- Django -------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "webapp.accounts",
+    "webapp.catalog",
+    "webapp.datasets",
+    "runs",
+    "webapp",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "axes",
+    "csp",
+    "django_htmx",
+    "ninja",
+    "template_partials",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+ROOT_URLCONF = "webapp.urls"
+ASGI_APPLICATION = "webapp.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [ROOT / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+STATIC_URL = "/static/"
+STATIC_ROOT = HOME / "static"
+STATICFILES_DIRS = [ROOT / "static"]
+LANGUAGE_CODE = "en"
+TIME_ZONE = os.environ.get("TZ") or "UTC"
+USE_I18N = False
+USE_TZ = True
+
+# -- People -------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("MinimumLengthValidator", "CommonPasswordValidator", "NumericPasswordValidator")
+]
+LOGIN_URL = "accounts:sign_in"
+LOGIN_REDIRECT_URL = "overview"
+AXES_FAILURE_LIMIT = 8
+AXES_COOLOFF_TIME = 0.25  # hours
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_ENABLE_ADMIN = False
+
+# -- Safety -------------------------------------------------------------------------------------
+_https = PUBLIC_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_NAME = f"tuneboard_{PORT}"  # two copies on one host keep apart
+CSRF_COOKIE_NAME = f"tuneboard_csrf_{PORT}"
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [SELF],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    }
+}
+DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
+FILE_UPLOAD_MAX_MEMORY_SIZE = 0  # every uploaded file goes to disk in chunks
+FILE_UPLOAD_TEMP_DIR = os.environ.get("TUNEBOARD_UPLOAD_DIR") or None
+UPLOAD_MAX_BYTES = int(os.environ.get("TUNEBOARD_UPLOAD_MAX_BYTES") or 20 * 2**30)
+
+# -- Runs ---------------------------------------------------------------------------------------
+LEASE_SECONDS = float(os.environ.get("TUNEBOARD_LEASE_SECONDS") or 60)
+HEARTBEAT_SECONDS = float(os.environ.get("TUNEBOARD_HEARTBEAT_SECONDS") or 10)
+DISPATCH_SECONDS = float(os.environ.get("TUNEBOARD_DISPATCH_SECONDS") or 5)
+STOP_GRACE_SECONDS = float(os.environ.get("TUNEBOARD_STOP_GRACE_SECONDS") or 60)
+MAX_ATTEMPTS = int(os.environ.get("TUNEBOARD_MAX_ATTEMPTS") or 3)
+WORKER_SLOTS = int(os.environ.get("TUNEBOARD_SLOTS") or 0)  # 0: one a GPU, or one without GPUs
+WORK_DIR = HOME / "work"  # attempts in progress, on this host only
+CACHE_DIR = HOME / "cache"  # base models and datasets, on this host only
+HF_ENDPOINT = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+# -- Celery: early acknowledgement, prefetch 1, no results, JSON only (docs/architecture.md) ------
+CELERY_BROKER_URL = REDIS_URL or "redis://localhost:6379/0"
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None
+CELERY_TASK_PUBLISH_RETRY = False  # Postgres has the work; the dispatcher publishes again
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_DEFAULT_QUEUE = "data"
+CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 2}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
+    "root": {"handlers": ["console"], "level": os.environ.get("TUNEBOARD_LOG_LEVEL") or "INFO"},
+}

@@ -1,0 +1,105 @@
+"""Files that outlive a process: datasets, checkpoints, weights. A folder or an S3 bucket (STORAGE_URL).
+
+Keys are relative, with forward slashes. A file is written whole or not at all: a local one goes
+through a temporary name, an S3 object appears when its upload is complete.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from django.core.files import File
+from django.core.files.storage import FileSystemStorage, default_storage
+
+CHUNK = 1 << 20
+
+
+def local_path(key: str) -> Path | None:
+    """Where the file lies on this host's disk, or None if storage is not a folder."""
+    if isinstance(default_storage._wrapped, FileSystemStorage):  # type: ignore[attr-defined]
+        return Path(default_storage.path(key))
+    return None
+
+
+def _storage() -> Any:
+    default_storage.exists("")  # makes the lazy object real
+    return default_storage
+
+
+def put(path: Path, key: str, *, move: bool = False) -> None:
+    """Store a local file under a key, replacing what is there; `move` may spare the copy."""
+    _storage()
+    target = local_path(key)
+    if target is None:
+        with path.open("rb") as source:
+            default_storage.save(key, File(source))
+        if move:
+            path.unlink()
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
+    try:
+        if move:
+            shutil.move(path, partial)
+        else:
+            shutil.copyfile(path, partial)
+        with partial.open("rb") as written:
+            os.fsync(written.fileno())
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def get(key: str, path: Path) -> None:
+    """Copy a stored file to a local path; FileNotFoundError if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open_file(key) as source, path.open("wb") as target:
+        shutil.copyfileobj(source, target, CHUNK)
+
+
+def open_file(key: str) -> IO[bytes]:
+    """Open a stored file for reading; seekable."""
+    _storage()
+    opened: IO[bytes] = default_storage.open(key, "rb")
+    return opened
+
+
+def exists(key: str) -> bool:
+    return bool(default_storage.exists(key))
+
+
+def keys_under(prefix: str) -> Iterator[str]:
+    """Every key below a prefix, sorted within each folder; none if the prefix is not there."""
+    try:
+        folders, files = default_storage.listdir(prefix)
+    except FileNotFoundError:
+        return
+    for name in sorted(files):
+        yield f"{prefix}/{name}"
+    for name in sorted(folders):
+        yield from keys_under(f"{prefix}/{name}")
+
+
+def delete_under(prefix: str) -> None:
+    """Remove every file below a prefix; fine if there is none."""
+    if not prefix.strip("/"):
+        raise ValueError("refusing to delete the whole storage")
+    _storage()
+    folder = local_path(prefix)
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    for key in list(keys_under(prefix)):
+        default_storage.delete(key)
+
+
+def sha256_of(path: Path) -> str:
+    """Hex digest of a local file."""
+    with path.open("rb") as source:
+        return hashlib.file_digest(source, "sha256").hexdigest()
