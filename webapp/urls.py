@@ -1,3 +1,10 @@
 """Every address. This file and webapp/celery.py alone know both `webapp` and `runs`."""
 
-urlpatterns: list[object] = []
+from django.urls import include, path
+
+urlpatterns = [
+    path("accounts/", include("webapp.accounts.urls")),
+    path("models/", include("webapp.catalog.urls")),
+    path("datasets/", include("webapp.datasets.urls")),
+    path("runs/", include("runs.urls")),
+]
