@@ -1,0 +1,17 @@
+"""What a view gets: Django's request with what the middleware adds."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+from django_htmx.middleware import HtmxDetails
+
+from webapp.accounts.models import User, Workspace
+
+
+class Request(HttpRequest):
+    """A signed-in person's request. Views that strangers may see take an HttpRequest."""
+
+    user: User  # type: ignore[assignment]  # LoginRequiredMiddleware has turned strangers away
+    htmx: HtmxDetails
+    workspace: Workspace
+    may_edit: bool
