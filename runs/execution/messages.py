@@ -1,0 +1,28 @@
+"""Waking workers up. A message carries nothing: which run is next, Postgres knows.
+
+Whatever is lost here is sent again by the dispatcher, so a broker that is away is no error.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from django.conf import settings
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+log = logging.getLogger(__name__)
+WAKE = "runs.wake"
+
+
+def wake(queue: str) -> bool:
+    """Tell a worker of this queue that a run waits; False if the broker cannot be reached."""
+    from webapp.celery import app
+
+    try:
+        # A wake-up that nobody took in time is void: the dispatcher has sent others since.
+        app.send_task(WAKE, queue=queue, expires=max(60.0, 10 * settings.DISPATCH_SECONDS), retry=False)
+    except (OperationalError, RedisError, OSError) as error:
+        log.warning("The broker cannot be reached (%s); the dispatcher will send this wake-up again.", error)
+        return False
+    return True
