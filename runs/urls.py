@@ -1,4 +1,8 @@
-from django.urls import URLPattern
+from django.urls import path
+
+from runs.views import listing
 
 app_name = "runs"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", listing.run_list, name="list"),
+]

@@ -6,6 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+from django.conf import settings
+
+# Pages are rendered without `collectstatic` having run.
+settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

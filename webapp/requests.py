@@ -11,7 +11,7 @@ from webapp.accounts.models import User, Workspace
 class Request(HttpRequest):
     """A signed-in person's request. Views that strangers may see take an HttpRequest."""
 
-    user: User  # type: ignore[assignment]  # LoginRequiredMiddleware has turned strangers away
+    user: User  # LoginRequiredMiddleware has turned strangers away
     htmx: HtmxDetails
     workspace: Workspace
     may_edit: bool

@@ -2,7 +2,10 @@
 
 from django.urls import include, path
 
+from runs.views.overview import overview
+
 urlpatterns = [
+    path("", overview, name="overview"),
     path("accounts/", include("webapp.accounts.urls")),
     path("models/", include("webapp.catalog.urls")),
     path("datasets/", include("webapp.datasets.urls")),

@@ -1,5 +1,5 @@
 // A form with data-confirm="question" asks before it is sent, in the dialog that base.html holds.
-// data-confirm-title and data-confirm-label name the dialog and its button.
+// data-confirm-title, data-confirm-label and data-confirm-keep name the dialog and its buttons.
 
 document.addEventListener("submit", (event) => {
   const form = event.target;
@@ -10,6 +10,7 @@ document.addEventListener("submit", (event) => {
   dialog.querySelector("[data-title]").textContent = form.dataset.confirmTitle || "Are you sure?";
   dialog.querySelector("[data-question]").textContent = form.dataset.confirm;
   dialog.querySelector("[value=yes]").textContent = form.dataset.confirmLabel || "Continue";
+  dialog.querySelector("[value=no]").textContent = form.dataset.confirmKeep || "Keep it";
   dialog.returnValue = "";
   dialog.onclose = () => {
     if (dialog.returnValue !== "yes") return;

@@ -1,0 +1,43 @@
+"""What lists of runs show of each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.html import format_html
+
+from runs import results
+from runs.models import Run
+from webapp.templatetags.ui import NO_VALUE, duration
+
+register = template.Library()
+
+
+@register.simple_tag
+def headline(run: Run) -> tuple[str, str] | None:
+    """(title, value) of the run's main metric, if it has one yet."""
+    return results.headline(run)
+
+
+@register.simple_tag
+def task_title(run: Run) -> str:
+    task = results.task_of(run)
+    return task.title if task else run.task
+
+
+@register.simple_tag
+def method_title(run: Run) -> str:
+    return results.method_title(run)
+
+
+@register.simple_tag
+def took(run: Run) -> Any:
+    """How long the run has been or was at work; counts on in the page while it runs."""
+    if run.started_at is None:
+        return NO_VALUE
+    if run.finished_at:
+        return duration((run.finished_at - run.started_at).total_seconds())
+    so_far = duration((timezone.now() - run.started_at).total_seconds())
+    return format_html('<time datetime="{}" data-elapsed>{}</time>', run.started_at.isoformat(), so_far)

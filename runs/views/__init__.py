@@ -1,0 +1,1 @@
+"""Pages about runs: overview, list, a run, a new run."""
