@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -82,6 +83,15 @@ DATABASES: dict[str, Any] = {
     "default": dj_database_url.parse(
         DATABASE_URL or "postgres:///tuneboard", conn_max_age=60, conn_health_checks=True
     )
+}
+# A database host that has gone without a word is noticed in seconds: leases depend on it.
+DATABASES["default"]["OPTIONS"] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 20_000,  # milliseconds
+    **DATABASES["default"].get("OPTIONS", {}),
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
@@ -216,6 +226,9 @@ DISPATCH_SECONDS = float(os.environ.get("TUNEBOARD_DISPATCH_SECONDS") or 5)
 STOP_GRACE_SECONDS = float(os.environ.get("TUNEBOARD_STOP_GRACE_SECONDS") or 60)
 MAX_ATTEMPTS = int(os.environ.get("TUNEBOARD_MAX_ATTEMPTS") or 3)
 WORKER_SLOTS = int(os.environ.get("TUNEBOARD_SLOTS") or 0)  # 0: one a GPU, or one without GPUs
+RUN_TIME_LIMIT_SECONDS = float(os.environ.get("TUNEBOARD_RUN_TIME_LIMIT_SECONDS") or 0)  # 0: none
+# Another training program that speaks the protocol of docs/architecture.md.
+TRAINER_COMMAND = shlex.split(os.environ.get("TUNEBOARD_TRAINER_COMMAND") or "")
 WORK_DIR = HOME / "work"  # attempts in progress, on this host only
 CACHE_DIR = HOME / "cache"  # base models and datasets, on this host only
 HF_ENDPOINT = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
@@ -232,7 +245,12 @@ CELERY_BROKER_CONNECTION_MAX_RETRIES = None
 CELERY_TASK_PUBLISH_RETRY = False  # Postgres has the work; the dispatcher publishes again
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_DEFAULT_QUEUE = "data"
-CELERY_BROKER_TRANSPORT_OPTIONS = {"socket_timeout": 5, "socket_connect_timeout": 2}
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    # A page that wakes a worker does not wait for a broker that is away.
+    **{"max_retries": 1, "interval_start": 0, "interval_step": 0, "interval_max": 0},
+}
 
 LOGGING = {
     "version": 1,

@@ -22,7 +22,7 @@ CHUNK = 1 << 20
 
 def local_path(key: str) -> Path | None:
     """Where the file lies on this host's disk, or None if storage is not a folder."""
-    if isinstance(default_storage._wrapped, FileSystemStorage):  # type: ignore[attr-defined]
+    if isinstance(_storage()._wrapped, FileSystemStorage):
         return Path(default_storage.path(key))
     return None
 

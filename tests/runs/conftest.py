@@ -13,7 +13,7 @@ from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
 
 
-def make_world() -> dict[str, Any]:
+def _make_world() -> dict[str, Any]:
     """The values of a run that never change, from rows that are made now."""
     user = User.objects.create_user("anna")
     workspace = Workspace.objects.create(name="Lab", slug="lab")
@@ -45,8 +45,14 @@ def make_world() -> dict[str, Any]:
 
 
 @pytest.fixture
+def make_world() -> Callable[[], dict[str, Any]]:
+    return _make_world
+
+
+@pytest.fixture
 def world(db: None) -> dict[str, Any]:
-    return make_world()
+    """The values that the runs of a test share."""
+    return _make_world()
 
 
 @pytest.fixture

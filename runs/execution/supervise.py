@@ -1,0 +1,324 @@
+"""One attempt from its claim to its end, in the thread of the slot that took it.
+
+The thread beats, takes in events, and watches the trainer; whatever may take long with files (fetching
+inputs, copying checkpoints, storing the result) is done by a second thread meanwhile.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from django.conf import settings
+
+from runs import lifecycle
+from runs.execution import checkpoints, failures, inputs, leftovers, outputs
+from runs.execution.event_file import EventFile
+from runs.execution.ingest import take_in
+from runs.execution.lease import Lease
+from runs.execution.trainer import Trainer, oom_kills
+from runs.lifecycle import LeaseLost
+from runs.models import Artifact, Attempt, Run
+from runs.training.events import TrainingFailure
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+TICK_SECONDS = 0.1
+LOG_SECONDS = 1.5
+STORE_WAITS = (1.0, 3.0, 9.0, 0.0)  # seconds after each try to store a result
+DONE, FAILED_FOR_A_REASON, STOPPED = 0, 1, 3  # the trainer's exit statuses
+
+
+class Stopped(Exception):
+    """The attempt is to end before its training has begun."""
+
+
+class StorageAway(Exception):
+    """The files of a trained model could not be stored, however often it was tried."""
+
+
+class Supervision:
+    """Carries one attempt to its end. `run` returns when nothing of it is left on this host."""
+
+    def __init__(
+        self, attempt: Attempt, trainer: Trainer, stopping: threading.Event, versions: dict[str, str]
+    ) -> None:
+        """`trainer` is a warm one; `stopping` says that this worker is shutting down."""
+        self._attempt = attempt
+        self._trainer = trainer
+        self._stopping = stopping
+        self._versions = versions
+        self._workdir = settings.WORK_DIR / f"{attempt.run_id}-{attempt.number}"
+        self._events = EventFile(self._workdir / "events.jsonl")
+        self._ending: dict[str, Any] = {}
+        self._artifacts: dict[str, Any] | None = None
+        self._copies: list[tuple[dict[str, Any], Future[int]]] = []
+        self._asked_at: float | None = None
+        self._time_is_up = False
+        self._started = time.monotonic()
+        self._shown_log = ""
+        self._next_log = 0.0
+        self._abandoned = threading.Event()
+        self._files = ThreadPoolExecutor(1, thread_name_prefix=f"files-{attempt.pk}")
+        self._lease = Lease(attempt, on_expiry=trainer.kill)
+
+    def run(self) -> None:
+        """To the end, whatever that is. Never raises for what goes wrong with one run."""
+        name = f"run {self._attempt.run_id}, attempt {self._attempt.number}"
+        log.info("%s: started.", name)
+        try:
+            self._run()
+        except LeaseLost as error:
+            log.warning("%s: given up: %s", name, error)
+        except Exception as error:
+            log.exception("%s: cannot go on.", name)
+            self._end_by_fault(error)
+        finally:
+            self._abandoned.set()
+            self._trainer.kill()
+            self._files.shutdown(wait=False, cancel_futures=True)
+            self._lease.end()
+            shutil.rmtree(self._workdir, ignore_errors=True)
+        log.info("%s: over.", name)
+
+    def _run(self) -> None:
+        try:
+            self._prepare()
+        except Stopped:
+            self._end(lambda: lifecycle.leave(self._attempt))
+            return
+        except TrainingFailure as problem:
+            told = failures.failure(problem.code, problem.message, problem.hint, "")
+            self._end(lambda: lifecycle.fail(self._attempt, told))
+            return
+        ooms_before = oom_kills()
+        self._trainer.train(self._workdir)
+        while (status := self._trainer.status()) is None:
+            self._tick()
+            time.sleep(TICK_SECONDS)
+        while self._take_in():  # whatever it wrote last
+            self._lease.keep()
+        self._conclude(status, ran_out_of_memory=oom_kills() > ooms_before)
+
+    # -- before ------------------------------------------------------------------------------------
+    def _prepare(self) -> None:
+        shutil.rmtree(self._workdir, ignore_errors=True)
+        self._workdir.mkdir(parents=True)
+        leftovers.note_process(self._workdir, self._trainer.pid)
+        needs = self._store(lambda: inputs.needs_of(self._attempt, self._versions))
+        found = self._meanwhile(lambda: inputs.fetch(needs, self._workdir))
+        for step, reason in found.damaged.items():
+            self._store(partial(checkpoints.forget, self._attempt, step, reason))
+        if found.resumed_from is not None:
+            self._store(partial(checkpoints.resumed, self._attempt, found.resumed_from))
+        found.spec.write(self._workdir)
+        if self._must_stop():
+            raise Stopped
+
+    # -- while it trains ---------------------------------------------------------------------------
+    def _tick(self) -> None:
+        self._lease.keep()
+        self._take_in()
+        self._finish_copies()
+        self._show_log()
+        limit = settings.RUN_TIME_LIMIT_SECONDS
+        if limit and time.monotonic() - self._started > limit:
+            self._time_is_up = True
+        if self._must_stop() or self._time_is_up:
+            self._stop_trainer()
+
+    def _must_stop(self) -> bool:
+        return self._stopping.is_set() or self._lease.desired != Run.Desired.GO_ON
+
+    def _stop_trainer(self) -> None:
+        now = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+            self._trainer.stop()
+        elif now - self._asked_at > settings.STOP_GRACE_SECONDS:
+            self._trainer.kill()
+
+    def _take_in(self) -> bool:
+        """Store new events and note what is to be done for them; False if there were none."""
+        lines = self._events.read()
+        for line in lines:
+            event = line.event
+            if event["type"] == "checkpoint":
+                self._copy_checkpoint(event)
+            elif event["type"] == "artifacts":
+                self._artifacts = event
+            elif event["type"] in {"done", "stopped", "failed"}:
+                self._ending = event
+        self._store(lambda: take_in(self._attempt, lines))
+        return bool(lines)
+
+    def _copy_checkpoint(self, event: dict[str, Any]) -> None:
+        """Begin copying a checkpoint to storage, from links that its deletion by the trainer leaves."""
+        step = int(event["step"])
+        if keep := event.get("keep"):
+            for earlier, copy in self._copies:
+                if earlier["step"] not in keep and earlier["step"] != step:
+                    copy.cancel()  # overtaken before its turn came
+        source = (self._workdir / event["path"]).resolve()
+        links = self._workdir / "outbox" / str(step)
+        if not source.is_relative_to(self._workdir.resolve()):
+            raise ValueError(f"the checkpoint {event['path']} lies outside the work folder")
+        shutil.rmtree(links, ignore_errors=True)
+        try:
+            checkpoints.snapshot(source, links)
+        except FileNotFoundError:
+            log.info("The checkpoint of step %s was replaced before it could be stored.", step)
+            return
+        prefix = checkpoints.prefix_of(self._attempt, step)
+        copy = self._files.submit(checkpoints.store, links, prefix, self._may_go_on)
+        self._copies.append((event, copy))
+
+    def _finish_copies(self) -> None:
+        """Give the checkpoints that have arrived in storage their rows."""
+        while self._copies and self._copies[0][1].done():
+            event, copy = self._copies.pop(0)
+            shutil.rmtree(self._workdir / "outbox" / str(event["step"]), ignore_errors=True)
+            try:
+                size = copy.result()
+            except CancelledError:
+                continue
+            except Exception as error:
+                if _is_disk_full(error):
+                    raise
+                log.warning("The checkpoint of step %s could not be stored.", event["step"], exc_info=True)
+                message = f"The checkpoint of step {event['step']} could not be stored: {error}"
+                self._store(partial(checkpoints.tell, self._attempt, "message", message))
+                continue
+            self._store(partial(checkpoints.record, self._attempt, event, size))
+
+    def _show_log(self) -> None:
+        now = time.monotonic()
+        if now >= self._next_log:
+            self._next_log = now + LOG_SECONDS
+            tail = outputs.tail_of(self._workdir / "log.txt")
+            if tail != self._shown_log:
+                self._store(lambda: outputs.remember_log(self._attempt, tail))
+                self._shown_log = tail
+
+    # -- after -------------------------------------------------------------------------------------
+    def _conclude(self, status: int, *, ran_out_of_memory: bool) -> None:
+        """Store what counts, then end the attempt by how the trainer left."""
+        kind, attempt, tail = self._ending.get("type"), self._attempt, self._log_tail()
+        if status == DONE and kind == "done":
+            self._succeed()
+            return
+        self._finish_all_copies()
+        stopped_by_us = self._asked_at is not None and status in {STOPPED, -signal.SIGTERM, -signal.SIGKILL}
+        if self._time_is_up:
+            told = failures.time_limit(settings.RUN_TIME_LIMIT_SECONDS, tail)
+            self._end(lambda: lifecycle.fail(attempt, told))
+        elif stopped_by_us:
+            self._end(lambda: lifecycle.leave(attempt))
+        elif status == FAILED_FOR_A_REASON and kind == "failed":
+            told = failures.reported(self._ending, tail)
+            self._end(lambda: lifecycle.fail(attempt, told))
+        elif status == STOPPED or status < 0:
+            told = failures.killed(-status if status < 0 else signal.SIGTERM, ran_out_of_memory, tail)
+            self._end(lambda: lifecycle.lose(attempt, told))
+        else:
+            told = failures.left_without_reason(status, tail)
+            self._end(lambda: lifecycle.fail(attempt, told))
+
+    def _succeed(self) -> None:
+        for _, copy in self._copies:
+            copy.cancel()
+        try:
+            rows = self._store_artifacts()
+        except StorageAway as error:
+            told = failures.could_not_store(error, self._log_tail())
+            self._end(lambda: lifecycle.fail(self._attempt, told))
+            return
+        metrics = self._ending.get("metrics") or {}
+        self._end(lambda: outputs.finish(self._attempt, metrics, rows))
+        try:  # the run has succeeded, whatever comes of this
+            checkpoints.remove_all(self._attempt.run_id)
+        except Exception:
+            log.warning("Checkpoints of run %s stay in storage.", self._attempt.run_id, exc_info=True)
+
+    def _store_artifacts(self) -> list[Artifact]:
+        """Bring the announced files to storage, which may be away for a moment."""
+        event = self._artifacts
+        if event is None:
+            return []
+        store = partial(outputs.store_artifacts, self._attempt, self._workdir, event, self._may_go_on)
+        for wait in STORE_WAITS:
+            try:
+                return self._meanwhile(store)
+            except (LeaseLost, outputs.BrokenPromise):
+                raise
+            except Exception as error:
+                if _is_disk_full(error):
+                    raise
+                log.warning("The files of run %s could not be stored.", self._attempt.run_id, exc_info=True)
+                last = error
+                self._meanwhile(partial(time.sleep, wait))
+        raise StorageAway(str(last)) from last
+
+    def _end(self, change: Callable[[], object]) -> None:
+        """Store the log, then make the change that ends the attempt."""
+        tail = self._log_tail()
+        try:
+            self._meanwhile(lambda: outputs.store_log(self._attempt, self._workdir / "log.txt"))
+        except LeaseLost:
+            raise
+        except Exception:  # the run page still has the last lines
+            log.warning("The log of run %s could not be stored.", self._attempt.run_id, exc_info=True)
+        if tail != self._shown_log:
+            self._store(lambda: outputs.remember_log(self._attempt, tail))
+            self._shown_log = tail
+        self._store(change)
+
+    def _end_by_fault(self, error: Exception) -> None:
+        """Something went wrong on our side, or the disk is full."""
+        self._trainer.kill()
+        tail = self._log_tail()
+        full = _is_disk_full(error)
+        told = failures.disk_full(tail) if full else failures.worker_fault(error, tail)
+        try:
+            self._store(lambda: lifecycle.fail(self._attempt, told))
+        except LeaseLost as lost:
+            log.warning("Run %s: given up: %s", self._attempt.run_id, lost)
+        except Exception:  # the lease expires, and the dispatcher decides
+            log.exception("Run %s: its end could not be stored.", self._attempt.run_id)
+
+    def _finish_all_copies(self) -> None:
+        while self._copies:
+            self._finish_copies()
+            self._lease.keep()
+            time.sleep(TICK_SECONDS)
+
+    # -- means -------------------------------------------------------------------------------------
+    def _log_tail(self) -> str:
+        return outputs.tail_of(self._workdir / "log.txt") or self._trainer.early_output().replace("\x00", "")
+
+    def _may_go_on(self) -> bool:
+        return not self._abandoned.is_set()
+
+    def _store(self, operation: Callable[[], T]) -> T:
+        """Database work, through outages no longer than the lease."""
+        return self._lease.through_outages(operation)
+
+    def _meanwhile(self, work: Callable[[], T]) -> T:
+        """Work with files in the other thread while this one goes on beating."""
+        future = self._files.submit(work)
+        while not future.done():
+            self._lease.keep()
+            time.sleep(TICK_SECONDS / 10)
+        return future.result()
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}

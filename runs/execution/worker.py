@@ -1,0 +1,129 @@
+"""A worker: its row in the database, its slots, and a Celery worker that hears wake-ups."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+from celery.signals import worker_shutting_down
+from django.conf import settings
+from django.db import close_old_connections, connection
+from django.utils import timezone
+
+from runs.execution import hosts, leftovers, slots
+from runs.execution.outages import AWAY, through_outages
+from runs.models import Worker
+
+log = logging.getLogger(__name__)
+DATA_THREADS = 2  # for inspecting datasets
+
+
+class WorkerProcess:
+    """`manage.py worker`, from its start to its end."""
+
+    def __init__(self) -> None:
+        name, self._lock = hosts.claim_name()
+        devices = hosts.gpus()
+        self._slot_devices = hosts.slot_devices(devices, settings.WORKER_SLOTS)
+        if not hosts.can_train():
+            log.warning(
+                "torch and transformers are not installed here, so this worker only inspects datasets. "
+                "For training, install Tuneboard with its extra [training]."
+            )
+            self._slot_devices = []
+        self._values: dict[str, Any] = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "queues": hosts.queues_for(self._slot_devices),
+            "slots": len(self._slot_devices),
+            "devices": devices,
+            "versions": hosts.versions(),
+        }
+        self._name = name
+        self._gone = threading.Event()
+
+    def run(self) -> int:
+        """Until a signal says to leave; returns the exit status."""
+        self._worker = through_outages(self._register, give_up=lambda: False)
+        through_outages(lambda: leftovers.clear(self._worker), give_up=lambda: False)
+        connection.close()
+        slots.of_this_process = slots.Slots(self._worker, self._slot_devices)
+        threading.Thread(target=self._be_seen, name="presence", daemon=True).start()
+        slots.of_this_process.start()
+        worker_shutting_down.connect(self._on_shutting_down)
+        log.info(
+            "Worker %s: %s slot(s) for %s.",
+            self._name,
+            len(self._slot_devices),
+            ", ".join(self._worker.queues) or "no runs",
+        )
+        try:
+            return self._hear_messages()
+        finally:
+            slots.of_this_process.stop()
+            self._gone.set()
+            self._say_goodbye()
+
+    def _register(self) -> Worker:
+        now = timezone.now()
+        values = self._values | {"started_at": now, "last_seen_at": now}
+        return Worker.objects.update_or_create(name=self._name, defaults=values)[0]
+
+    def _hear_messages(self) -> int:
+        from webapp.celery import app
+
+        celery = app.Worker(
+            hostname=f"{self._values['host']}-{os.getpid()}@tuneboard",
+            queues=["data", *self._worker.queues],
+            concurrency=DATA_THREADS + 1,
+            pool="threads",
+            loglevel="WARNING",
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            optimization="fair",
+        )
+        try:
+            celery.start()
+        except SystemExit as left:
+            return int(left.code or 0) if isinstance(left.code, int) else 0
+        return int(celery.exitcode or 0)
+
+    def _on_shutting_down(self, **_: object) -> None:
+        """Celery has been told to stop: so are the slots, while it waits for inspections."""
+        threading.Thread(target=self._leave, name="leave", daemon=True).start()
+
+    def _leave(self) -> None:
+        assert slots.of_this_process is not None
+        slots.of_this_process.stop()
+        # An inspection is done again by another worker; leaving does not wait for hours.
+        time.sleep(10)
+        self._say_goodbye()
+        os._exit(0)
+
+    def _be_seen(self) -> None:
+        every = min(settings.HEARTBEAT_SECONDS, settings.LEASE_SECONDS / 3)
+        while not self._gone.wait(every):
+            _unless_away(lambda: self._seen_at(timezone.now()))
+        connection.close()
+
+    def _say_goodbye(self) -> None:
+        _unless_away(lambda: self._seen_at(timezone.now() - timedelta(seconds=settings.LEASE_SECONDS)))
+
+    def _seen_at(self, moment: datetime) -> None:
+        close_old_connections()
+        Worker.objects.filter(pk=self._worker.pk).update(last_seen_at=moment)
+
+
+def _unless_away(operation: Callable[[], None]) -> None:
+    try:
+        operation()
+    except AWAY as error:
+        connection.close()
+        log.debug("The database is away: %s", error)

@@ -1,0 +1,22 @@
+"""`manage.py worker`: takes runs and inspects datasets, on this host."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+
+class Command(BaseCommand):
+    help = (
+        "Runs a worker on this host: it trains runs and inspects datasets until it is told to stop (Ctrl-C)."
+    )
+    requires_system_checks = []  # it starts before its database may be there
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        os.environ.setdefault("C_FORCE_ROOT", "1")  # messages are JSON: nothing is unpickled
+        from runs.execution.worker import WorkerProcess
+
+        sys.exit(WorkerProcess().run())
