@@ -65,6 +65,7 @@ def _messages_in(queue: str) -> int:
 
 def requeue_inspections() -> None:
     """The same for datasets whose inspection has stopped half-way."""
+    from webapp.datasets.inspection import requeue_due
 
     requeue_due()
 
