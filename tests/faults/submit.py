@@ -1,0 +1,123 @@
+"""Run in a cluster's environment: makes what a run needs there, submits one, and prints its id."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import django
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "webapp.settings"
+django.setup()
+
+from runs import lifecycle
+from runs.models import Run
+from webapp import storage
+from webapp.accounts.models import Workspace
+from webapp.catalog.models import BaseModel
+from webapp.datasets.models import Dataset, DatasetVersion
+
+GOOD = ("good", "fine", "great", "lovely", "superb")
+BAD = ("bad", "poor", "awful", "dreadful", "dull")
+
+
+def main() -> None:
+    kind, changes = sys.argv[1], json.loads(sys.argv[2])
+    workspace, _ = Workspace.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
+    folder = Path(os.environ["TUNEBOARD_HOME"]) / "tiny"
+    model, _ = BaseModel.objects.get_or_create(
+        slug="tiny",
+        defaults={
+            "name": "Tiny",
+            "kind": "text-encoder",
+            "source": "folder",
+            "reference": str(folder),
+            "architecture": "BertModel",
+        },
+    )
+    version = DatasetVersion.objects.first() or make_version(workspace, real=kind == "real")
+    if kind == "real" and not folder.exists():
+        make_model(folder)
+    run = Run(
+        workspace=workspace,
+        name=kind,
+        base_model=model,
+        dataset_version=version,
+        dataset_name="Words",
+        dataset_hash=version.content_hash,
+        task="text-classification",
+        method="full",
+        columns={"text": "text", "label": "label"},
+        settings={**(defaults() if kind == "real" else {"seed": 7}), **changes},
+    )
+    print(lifecycle.submit(run, None).pk)
+
+
+def defaults() -> dict[str, Any]:
+    """Every setting of the task with its default, as a form would send it."""
+    from runs.training.tasks import all_tasks
+
+    task = next(task for task in all_tasks() if task.slug == "text-classification")
+    return {setting.name: setting.default_for("full") for setting in task.settings_for("full")}
+
+
+def make_version(workspace: Workspace, *, real: bool) -> DatasetVersion:
+    """Short reviews whose label follows from their words, in canonical form."""
+    dataset = Dataset.objects.create(workspace=workspace, name="Words", status="ready")
+    prefix = f"datasets/{dataset.pk}/versions/words"
+    splits = {"train": 240, "validation": 40, "test": 40}
+    folder = storage.local_path(prefix)
+    assert folder is not None
+    folder.mkdir(parents=True)
+    if real:
+        from datasets import ClassLabel, Features, Value
+        from datasets import Dataset as Rows
+
+        features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
+        chance = random.Random(5)
+        for split, count in splits.items():
+            labels = [number % 2 for number in range(count)]
+            texts = [" ".join(chance.choices(GOOD if label else BAD, k=6)) for label in labels]
+            rows = Rows.from_dict({"text": texts, "label": labels}, features=features)
+            rows.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
+    return DatasetVersion.objects.create(
+        dataset=dataset,
+        content_hash="b" * 64,
+        storage_prefix=prefix,
+        size_bytes=1,
+        rows=sum(splits.values()),
+        splits=splits,
+        columns=[
+            {"name": "text", "kind": "text"},
+            {"name": "label", "kind": "label", "names": ["bad", "good"]},
+        ],
+    )
+
+
+def make_model(folder: Path) -> None:
+    """A BERT with random weights that knows the words above."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder.mkdir(parents=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
+    torch.manual_seed(3)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    BertModel(config).save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    main()
