@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,25 +9,9 @@ from typing import Any
 import pytest
 
 from runs import lifecycle
-from runs.execution.supervise import Supervision
-from runs.execution.trainer import Trainer
 from runs.models import Attempt, Run, Worker
+from tests.runs.execution.supervised import SCRIPTED, Supervised
 from webapp import storage
-
-SCRIPTED = [sys.executable, str(Path(__file__).with_name("scripted_trainer.py"))]
-
-
-def weights_of(seed: int, steps: int) -> str:
-    """What an undisturbed scripted run ends with."""
-    state = str(seed)
-    for step in range(1, steps + 1):
-        state = hashlib.sha256(f"{state}{step}".encode()).hexdigest()
-    return state
-
-
-def stored_weights(run: Run) -> str:
-    with storage.open_file(run.artifacts.get(name="weights.txt").storage_key) as source:
-        return source.read().decode()
 
 
 @pytest.fixture
@@ -64,35 +45,6 @@ def claim(worker: Worker) -> Callable[[], Attempt]:
         return attempt
 
     return take
-
-
-class Supervised:
-    """An attempt that is supervised in a thread of its own, as a slot does."""
-
-    def __init__(self, attempt: Attempt) -> None:
-        self.attempt = attempt
-        self.stopping = threading.Event()
-        self.trainer = Trainer()
-        self.supervision = Supervision(attempt, self.trainer, self.stopping, {"tuneboard": "test"})
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        from django.db import connection
-
-        self.supervision.run()
-        connection.close()
-
-    def join(self) -> None:
-        """Until its end."""
-        self._thread.join(60)
-        assert not self._thread.is_alive(), "supervision does not end"
-
-    def wait(self) -> Run:
-        """Until its end; returns the run as it then stands."""
-        self.join()
-        run: Run = Run.objects.get(pk=self.attempt.run_id)
-        return run
 
 
 @pytest.fixture

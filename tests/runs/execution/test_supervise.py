@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,20 +13,12 @@ from django.utils import timezone
 from runs import lifecycle
 from runs.execution import checkpoints, outputs
 from runs.models import Attempt, Event, Metric, Run
-from tests.runs.execution.conftest import Supervised, stored_weights, weights_of
+from tests.runs.execution.supervised import Supervised, alive, stored_weights, until, weights_of
 from webapp import storage
 
 Submit = Callable[..., Run]
 Claim = Callable[[], Attempt]
 Supervise = Callable[[Attempt], Supervised]
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it does not come about"
-        time.sleep(0.02)
-    return found
 
 
 def steps_of(run: Run) -> list[int]:
@@ -318,10 +309,3 @@ def test_a_trainer_that_cannot_start_says_why(
     run = supervise(claim()).wait()
     assert run.status == "failed"
     assert any("a_module_that_is_not_there" in line for line in run.failure["log_tail"])
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False

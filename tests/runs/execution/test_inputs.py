@@ -1,0 +1,110 @@
+"""What an attempt needs is brought to its host: from a folder as it lies, from a bucket by way of the cache."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import InMemoryStorage, default_storage, storages
+
+from runs.execution import inputs
+from runs.models import Attempt, Run
+from runs.training.events import TrainingFailure
+from runs.training.spec import RunSpec
+from tests.runs.execution.supervised import Supervised, stored_weights, weights_of
+from webapp import storage
+from webapp.datasets.models import DatasetVersion
+
+
+class Bucket(InMemoryStorage):
+    """Storage that is no folder, and that replaces what is there, as S3 is set up to."""
+
+    def get_available_name(self, name: str, max_length: int | None = None) -> str:
+        if self.exists(name):
+            self.delete(name)
+        return name
+
+
+@pytest.fixture
+def bucket(settings: Any) -> Iterator[None]:
+    settings.STORAGES = settings.STORAGES | {"default": {"BACKEND": f"{Bucket.__module__}.Bucket"}}
+    kept = default_storage._wrapped  # type: ignore[attr-defined]
+    default_storage._wrapped = Bucket()  # type: ignore[attr-defined]
+    yield
+    default_storage._wrapped = kept  # type: ignore[attr-defined]
+    storages._storages.clear()  # type: ignore[attr-defined]
+
+
+def fill(version: DatasetVersion) -> None:
+    storage._storage().save(f"{version.storage_prefix}/train-00000-of-00001.parquet", ContentFile(b"rows"))
+
+
+def test_a_folder_is_used_as_it_lies(
+    submit: Callable[..., Run], claim: Callable[[], Attempt], tmp_path: Path, world: dict[str, Any]
+) -> None:
+    submit()
+    spec = inputs.fetch(inputs.needs_of(claim(), {"torch": "2"}), tmp_path).spec
+    assert spec.dataset.folder == str(storage.local_path(world["dataset_version"].storage_prefix))
+    assert (spec.model.reference, spec.resume_from) == ("/nowhere", None)
+    spec.write(tmp_path)
+    assert RunSpec.read(tmp_path) == spec
+
+
+def test_from_a_bucket_a_dataset_is_fetched_once_and_whole(
+    submit: Callable[..., Run],
+    claim: Callable[[], Attempt],
+    tmp_path: Path,
+    world: dict[str, Any],
+    bucket: None,
+) -> None:
+    fill(world["dataset_version"])
+    submit()
+    needs = inputs.needs_of(claim(), {})
+    found: list[Path] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(Path(inputs.fetch(needs, tmp_path).spec.dataset.folder)))
+        for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6 and len(set(found)) == 1
+    assert [path.name for path in found[0].iterdir()] == ["train-00000-of-00001.parquet"]
+    assert [path.name for path in found[0].parent.iterdir()] == [found[0].name]  # nothing half-done
+
+
+def test_a_run_whose_files_are_all_in_a_bucket_resumes_and_succeeds(
+    submit: Callable[..., Run],
+    claim: Callable[[], Attempt],
+    supervise: Callable[[Attempt], Supervised],
+    world: dict[str, Any],
+    bucket: None,
+) -> None:
+    fill(world["dataset_version"])
+    submit(steps=20, checkpoint_every=4, delay=0.01, die={"1": {"step": 10, "how": "SIGKILL"}})
+    assert supervise(claim()).wait().status == "queued"
+    run = supervise(claim()).wait()
+    assert (run.status, stored_weights(run)) == ("succeeded", weights_of(7, 20))
+    assert run.attempts.get(number=2).resumed_from_step == 8
+
+
+@pytest.mark.parametrize("in_bucket", [False, True])
+def test_a_dataset_that_is_missing_from_storage_is_told(
+    submit: Callable[..., Run],
+    claim: Callable[[], Attempt],
+    tmp_path: Path,
+    world: dict[str, Any],
+    request: pytest.FixtureRequest,
+    in_bucket: bool,
+) -> None:
+    if in_bucket:
+        request.getfixturevalue("bucket")
+    DatasetVersion.objects.update(storage_prefix="datasets/0/versions/gone")
+    submit()
+    with pytest.raises(TrainingFailure, match="missing from storage"):
+        inputs.fetch(inputs.needs_of(claim(), {}), tmp_path)
