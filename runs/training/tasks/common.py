@@ -57,6 +57,31 @@ class Method:
     summary: str  # what it does and when it is right, in a sentence or two
 
 
+# The methods that tasks share; runs/training/methods.py and head.py do them.
+FULL = Method(
+    "full",
+    "Whole model",
+    "Trains every weight. Gives the best results with many rows and a GPU; the slowest.",
+)
+LAST_LAYERS = Method(
+    "last_layers",
+    "Last layers",
+    "Trains only the last layers and keeps the rest. Quicker and needs less memory, at a little less accuracy.",
+)
+HEAD = Method(
+    "head",
+    "Head on features",
+    "Reads each row once with the unchanged model and fits a linear classifier on what it saw. Done in minutes "
+    "without a GPU, and hard to beat with few rows.",
+)
+LORA = Method(
+    "lora",
+    "LoRA adapters",
+    "Trains small adapters beside the weights. Close to the whole model's result with a fraction of the memory; "
+    "the adapter can be downloaded by itself.",
+)
+
+
 @dataclass(frozen=True)
 class MetricInfo:
     """A metric that a run of this task reports, without its split in front."""

@@ -1,0 +1,144 @@
+"""What happens between the steps of a training: reports, checkpoints, early stopping, leaving.
+
+These are callbacks of transformers' Trainer, so they serve whatever is built on it. What a resumed run
+must remember beyond the Trainer's own state is in `Memory`, which travels with each checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from runs.training.context import Context
+from runs.training.events import TrainingFailure
+
+SECONDS_BETWEEN_CHECKPOINTS = 540.0  # with the time that saving takes, at most ten minutes are lost
+MEMORY_NAME = "tuneboard.json"
+# Of the Trainer's logs, what is a series for people.
+TRAIN_SERIES = ("loss", "learning_rate", "grad_norm")
+
+
+@dataclass
+class Memory:
+    """What must survive a resume and the Trainer does not keep."""
+
+    # The loss summed since the last point of the curve, and where that was: else the first point
+    # after a resume would be a mean over other steps than in a run that was never stopped.
+    loss_sum: float = 0.0
+    last_logged_step: int = 0
+    evaluations_without_gain: int = 0
+    last_evaluated_step: int = -1
+
+    def write(self, folder: Path) -> None:
+        (folder / MEMORY_NAME).write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, folder: Path) -> Memory:
+        return cls(**json.loads((folder / MEMORY_NAME).read_text()))
+
+
+class Reporting(TrainerCallback):
+    """Turns the Trainer's logs into events, and a loss that is no number into a failure."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.started = 0.0
+        self.first_step = 0
+        self.seconds_elsewhere = 0.0  # evaluating and saving, which the rate leaves out
+        self._left_at: float | None = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.context.phase("training")
+        self.started, self.first_step = time.monotonic(), state.global_step
+        self.context.progress(state.global_step, state.max_steps, epoch=state.epoch or 0.0, force=True)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self._left_at is not None:
+            self.seconds_elsewhere += time.monotonic() - self._left_at
+            self._left_at = None
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._left_at = now = time.monotonic()
+        steps = state.global_step - self.first_step
+        seconds = now - self.started
+        training_seconds = max(seconds - self.seconds_elsewhere, 1e-9)
+        rows = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
+        self.context.progress(
+            state.global_step,
+            state.max_steps,
+            epoch=state.epoch or 0.0,
+            rate=steps * rows / training_seconds,
+            eta_seconds=(state.max_steps - state.global_step) * seconds / steps,
+        )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        logs = logs or {}
+        if "loss" in logs:
+            values = {name: float(logs[name]) for name in TRAIN_SERIES if name in logs}
+            self.context.metric(state.global_step, values)
+            if not math.isfinite(values["loss"]) or not math.isfinite(values.get("grad_norm", 0.0)):
+                what = "loss" if not math.isfinite(values["loss"]) else "gradient"
+                raise TrainingFailure(
+                    "diverged",
+                    f"The training diverged: at step {state.global_step} the {what} is not a finite number.",
+                    f"Lower the learning rate (it is {args.learning_rate:g}; try {args.learning_rate / 10:g}), "
+                    "lengthen the warm-up, or choose the precision float32.",
+                )
+
+
+class Pacing(TrainerCallback):
+    """Decides when to save, when to stop early, and when to leave because the run was asked to."""
+
+    def __init__(self, context: Context, memory: Memory, patience: int) -> None:
+        self.context, self.memory, self.patience = context, memory, patience
+        self.saved_at = time.monotonic()
+        self.leaving = False
+        self.stopped_early = False
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.saved_at = time.monotonic()
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if time.monotonic() - self.saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
+            control.should_save = True
+        if self.context.should_stop and state.global_step < state.max_steps:
+            self.leaving = True
+            control.should_save = control.should_training_stop = True
+
+    def on_evaluated(self, improved: bool, state: TrainerState, control: TrainerControl) -> None:
+        """Called by the Trainer once it knows whether this evaluation was the best so far."""
+        self.memory.last_evaluated_step = state.global_step
+        self.memory.evaluations_without_gain = 0 if improved else self.memory.evaluations_without_gain + 1
+        if improved:
+            control.should_save = True  # the best weights are kept, whatever comes after
+        if self.patience and self.memory.evaluations_without_gain >= self.patience:
+            self.stopped_early = True
+            control.should_save = control.should_training_stop = True
+
+    def on_save(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.saved_at = time.monotonic()

@@ -1,0 +1,52 @@
+"""Which device trains, and in which precision."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from runs.training.events import TrainingFailure
+
+
+@cache
+def device() -> torch.device:
+    """The first CUDA device, else the CPU. (Apple's and others' devices lack exact resume.)"""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@cache
+def has_bf16() -> bool:
+    """Whether the device computes bfloat16 in hardware; emulation would be slower than float32."""
+    if device().type == "cuda":
+        return bool(torch.cuda.get_device_capability() >= (8, 0))
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split("flags", 1)[-1].split("\n", 1)[0].split()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def use_bf16(precision: str) -> bool:
+    """What the setting `precision` comes to here; raises TrainingFailure for bf16 on a GPU without it."""
+    if precision == "bf16" and device().type == "cuda" and not has_bf16():
+        raise TrainingFailure(
+            "bad_settings",
+            f"{torch.cuda.get_device_name()} has no bfloat16.",
+            "Choose the precision “auto” or float32.",
+        )
+    return has_bf16() if precision == "auto" else precision == "bf16"
+
+
+def autocast(precision: str) -> torch.autocast:
+    """For forward passes outside the Trainer: the precision that training would have."""
+    return torch.autocast(device().type, dtype=torch.bfloat16, enabled=use_bf16(precision))
+
+
+def describe() -> str:
+    """For the log."""
+    where = (
+        torch.cuda.get_device_name() if device().type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    )
+    return f"{where}, {'with' if has_bf16() else 'without'} bfloat16"
