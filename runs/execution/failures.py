@@ -64,6 +64,16 @@ def could_not_store(error: Exception, log_tail: str) -> dict[str, Any]:
     )
 
 
+def could_not_fetch(error: Exception, log_tail: str) -> dict[str, Any]:
+    """What the run needs is in a storage that does not answer."""
+    return failure(
+        "worker_lost",
+        f"The worker could not get the run's files from the storage: {error}.",
+        "See whether the storage (STORAGE_URL) is reachable from that host, then try the run again.",
+        log_tail,
+    )
+
+
 def disk_full(log_tail: str) -> dict[str, Any]:
     """The worker itself met a full disk."""
     return failure(

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 TICK_SECONDS = 0.1
 LOG_SECONDS = 1.5
-STORE_WAITS = (1.0, 3.0, 9.0, 0.0)  # seconds after each try to store a result
+STORAGE_WAITS = (1.0, 3.0, 9.0, 27.0, 60.0)  # seconds between tries to reach a storage that is away
+NO_ROOM_BYTES = 4 << 20
 DONE, FAILED_FOR_A_REASON, STOPPED = 0, 1, 3  # the trainer's exit statuses
 
 
@@ -42,7 +43,7 @@ class Stopped(Exception):
 
 
 class StorageAway(Exception):
-    """The files of a trained model could not be stored, however often it was tried."""
+    """Files could not be fetched or stored, however often it was tried."""
 
 
 class Supervision:
@@ -95,6 +96,10 @@ class Supervision:
         except Stopped:
             self._end(lambda: lifecycle.leave(self._attempt))
             return
+        except StorageAway as error:
+            missing = failures.could_not_fetch(error, self._log_tail())
+            self._end(lambda: lifecycle.lose(self._attempt, missing))
+            return
         except TrainingFailure as problem:
             told = failures.failure(problem.code, problem.message, problem.hint, "")
             self._end(lambda: lifecycle.fail(self._attempt, told))
@@ -114,7 +119,7 @@ class Supervision:
         self._workdir.mkdir(parents=True)
         leftovers.note_process(self._workdir, self._trainer.pid)
         needs = self._store(lambda: inputs.needs_of(self._attempt, self._versions))
-        found = self._meanwhile(lambda: inputs.fetch(needs, self._workdir))
+        found = self._patiently(lambda: inputs.fetch(needs, self._workdir))
         for step, reason in found.damaged.items():
             self._store(partial(checkpoints.forget, self._attempt, step, reason))
         if found.resumed_from is not None:
@@ -229,7 +234,9 @@ class Supervision:
             told = failures.killed(-status if status < 0 else signal.SIGTERM, ran_out_of_memory, tail)
             self._end(lambda: lifecycle.lose(attempt, told))
         else:
-            told = failures.left_without_reason(status, tail)
+            # With no room for its last event, a trainer can say no more than that it failed.
+            full = status == FAILED_FOR_A_REASON and shutil.disk_usage(self._workdir).free < NO_ROOM_BYTES
+            told = failures.disk_full(tail) if full else failures.left_without_reason(status, tail)
             self._end(lambda: lifecycle.fail(attempt, told))
 
     def _succeed(self) -> None:
@@ -249,23 +256,12 @@ class Supervision:
             log.warning("Checkpoints of run %s stay in storage.", self._attempt.run_id, exc_info=True)
 
     def _store_artifacts(self) -> list[Artifact]:
-        """Bring the announced files to storage, which may be away for a moment."""
-        event = self._artifacts
-        if event is None:
+        if self._artifacts is None:
             return []
-        store = partial(outputs.store_artifacts, self._attempt, self._workdir, event, self._may_go_on)
-        for wait in STORE_WAITS:
-            try:
-                return self._meanwhile(store)
-            except (LeaseLost, outputs.BrokenPromise):
-                raise
-            except Exception as error:
-                if _is_disk_full(error):
-                    raise
-                log.warning("The files of run %s could not be stored.", self._attempt.run_id, exc_info=True)
-                last = error
-                self._meanwhile(partial(time.sleep, wait))
-        raise StorageAway(str(last)) from last
+        event = self._artifacts
+        return self._patiently(
+            lambda: outputs.store_artifacts(self._attempt, self._workdir, event, self._may_go_on)
+        )
 
     def _end(self, change: Callable[[], object]) -> None:
         """Store the log, then make the change that ends the attempt."""
@@ -310,6 +306,22 @@ class Supervision:
     def _store(self, operation: Callable[[], T]) -> T:
         """Database work, through outages no longer than the lease."""
         return self._lease.through_outages(operation)
+
+    def _patiently(self, work: Callable[[], T]) -> T:
+        """As `_meanwhile`, again and again while the storage is away; raises StorageAway in the end."""
+        for wait in (*STORAGE_WAITS, None):
+            try:
+                return self._meanwhile(work)
+            except (LeaseLost, Stopped, TrainingFailure, outputs.BrokenPromise):
+                raise
+            except Exception as error:
+                if _is_disk_full(error):
+                    raise
+                log.warning("Files of run %s: %s", self._attempt.run_id, error, exc_info=True)
+                if wait is None:
+                    raise StorageAway(str(error)) from error
+                self._meanwhile(partial(self._abandoned.wait, wait))
+        raise AssertionError("the last try returns or raises")
 
     def _meanwhile(self, work: Callable[[], T]) -> T:
         """Work with files in the other thread while this one goes on beating."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,25 @@ def test_a_database_away_for_longer_than_the_lease_ends_the_trainer(
     assert not alive(supervised.trainer.pid)
 
 
+def test_a_supervisor_that_hangs_does_not_keep_its_trainer_past_the_lease(
+    submit: Submit, claim: Claim, supervise: Supervise, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.LEASE_SECONDS, settings.HEARTBEAT_SECONDS = 1.5, 0.3
+    hanging, free = threading.Event(), threading.Event()
+
+    def hang(*_: Any) -> None:
+        hanging.set()
+        free.wait(30)
+
+    monkeypatch.setattr("runs.execution.supervise.take_in", hang)
+    submit(steps=10_000, delay=0.01)
+    supervised = supervise(claim())
+    assert hanging.wait(20)
+    until(lambda: not alive(supervised.trainer.pid))
+    free.set()
+    supervised.join()
+
+
 def test_a_damaged_checkpoint_is_skipped_for_the_one_before(
     submit: Submit, claim: Claim, supervise: Supervise
 ) -> None:
@@ -264,14 +284,30 @@ def test_storage_that_is_away_for_a_moment_costs_no_result(
         return real(*args)
 
     monkeypatch.setattr(outputs, "store_artifacts", flaky)
-    monkeypatch.setattr("runs.execution.supervise.STORE_WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr("runs.execution.supervise.STORAGE_WAITS", (0.01, 0.01))
     submit()
     assert supervise(claim()).wait().status == "succeeded"
     tries.clear()
-    monkeypatch.setattr("runs.execution.supervise.STORE_WAITS", (0.01, 0.01))
+    monkeypatch.setattr("runs.execution.supervise.STORAGE_WAITS", (0.01,))
     submit()
     run = supervise(claim()).wait()
     assert run.status == "failed" and "could not be stored" in run.failure["message"]
+
+
+def test_storage_that_is_away_at_the_start_costs_an_attempt_and_no_more(
+    submit: Submit, claim: Claim, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> None:
+        raise ConnectionError("the bucket does not answer")
+
+    monkeypatch.setattr("runs.execution.supervise.STORAGE_WAITS", (0.01,))
+    with monkeypatch.context() as patched:
+        patched.setattr("runs.execution.inputs.fetch", away)
+        submit()
+        first = supervise(claim()).wait()
+    assert (first.status, first.attempts.get().outcome) == ("queued", "lost")
+    assert "the bucket does not answer" in first.events.latest("id").message
+    assert supervise(claim()).wait().status == "succeeded"
 
 
 def test_files_with_other_bytes_than_announced_are_refused(
