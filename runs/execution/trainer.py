@@ -35,6 +35,7 @@ def reduced_environment(environment: Mapping[str, str], devices: Sequence[int] |
     }
     if devices is not None:
         kept["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
+        kept["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts; CUDA's own order is by speed
     return kept | {"PYTHONUNBUFFERED": "1"}
 
 

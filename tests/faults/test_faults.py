@@ -59,8 +59,16 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         settings: dict[str, Any] = {"steps": 60, "delay": 0.1, "checkpoint_every": 10}
         found = Place(Cluster(home, command), "scripted", settings, middle=14)
     else:
-        settings = {"num_train_epochs": 12, "per_device_train_batch_size": 8, "seed": 11}
-        found = Place(Cluster(home), "real", settings, middle=40)
+        settings = {
+            "num_train_epochs": 40,
+            "per_device_train_batch_size": 8,
+            "precision": "fp32",
+            "early_stopping_patience": 0,
+            "save_steps": 100,
+            "eval_steps": 300,
+            "seed": 11,
+        }
+        found = Place(Cluster(home), "real", settings, middle=150)
     found.worker = found.cluster.start("worker")
     found.cluster.start("dispatcher")
     try:

@@ -83,7 +83,7 @@ def test_a_trainers_environment_holds_what_training_needs_and_no_more() -> None:
     found = reduced_environment(given, [2, 3])
     assert found == {
         **{"PATH": "/bin", "HF_TOKEN": "t", "CUDA_HOME": "/cuda", "OMP_NUM_THREADS": "2", "LC_ALL": "C"},
-        **{"CUDA_VISIBLE_DEVICES": "2,3", "PYTHONUNBUFFERED": "1"},
+        **{"CUDA_VISIBLE_DEVICES": "2,3", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTHONUNBUFFERED": "1"},
     }
 
 
