@@ -1,8 +1,19 @@
 """Every address. This file and webapp/celery.py alone know both `webapp` and `runs`."""
 
-from django.urls import include, path
+from django.urls import include, path, re_path
 
+from runs.api import router as runs_router
+from runs.api import tasks_router
 from runs.views.overview import overview
+from webapp.api import api, docs, no_such_path
+from webapp.catalog.api import router as models_router
+from webapp.datasets.api import router as datasets_router
+from webapp.health import healthz
+
+api.add_router("models", models_router)
+api.add_router("datasets", datasets_router)
+api.add_router("tasks", tasks_router)
+api.add_router("runs", runs_router)
 
 urlpatterns = [
     path("", overview, name="overview"),
@@ -10,4 +21,8 @@ urlpatterns = [
     path("models/", include("webapp.catalog.urls")),
     path("datasets/", include("webapp.datasets.urls")),
     path("runs/", include("runs.urls")),
+    path("healthz", healthz, name="healthz"),
+    path("api/docs/", docs, name="api_docs"),
+    path("api/v1/", api.urls),
+    re_path(r"^api/", no_such_path),
 ]

@@ -1,0 +1,127 @@
+"""What people take away: each file of a run by itself, or the model folder as one zip.
+
+Used by the pages and by the API. Nothing is in memory or on disk whole; files can be had in parts
+(Range) and carry their SHA-256 as ETag and as Repr-Digest (RFC 9530).
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+from typing import IO
+
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.shortcuts import get_object_or_404
+from django.utils.http import content_disposition_header
+from django.utils.text import slugify
+from django.views.decorators.http import require_safe
+from zipstream import ZIP_STORED, ZipStream
+
+from runs.models import Artifact, Run
+from webapp import storage
+from webapp.requests import Request
+
+CHUNK = 1 << 18
+
+
+def file_response(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
+    """The file, or the one part of it that was asked for: 200, 206, 304 or 416."""
+    etag = f'"{artifact.sha256}"'
+    if request.headers.get("If-None-Match") == etag:
+        return _headed(HttpResponse(status=304), artifact, etag)
+    start, end = 0, artifact.size - 1
+    asked = request.headers.get("Range", "")
+    condition = request.headers.get("If-Range")
+    part = parse_range(asked, artifact.size) if asked and condition in (None, etag) else None
+    if part == "unsatisfiable":
+        refused = HttpResponse(status=416)
+        refused["Content-Range"] = f"bytes */{artifact.size}"
+        return _headed(refused, artifact, etag)
+    if isinstance(part, tuple):
+        start, end = part
+    response: HttpResponseBase
+    if request.method == "HEAD":
+        response = HttpResponse(content_type="application/octet-stream")
+    else:
+        try:
+            source = storage.open_file(artifact.storage_key)
+        except FileNotFoundError:
+            raise Http404("This file is no longer in storage.") from None
+        response = StreamingHttpResponse(
+            _chunks(source, start, end - start + 1), content_type="application/octet-stream"
+        )
+    if isinstance(part, tuple):
+        response.status_code = 206
+        response["Content-Range"] = f"bytes {start}-{end}/{artifact.size}"
+    response["Content-Length"] = str(end - start + 1)
+    return _headed(response, artifact, etag)
+
+
+def parse_range(header: str, size: int) -> tuple[int, int] | str | None:
+    """(first, last) of one byte range; "unsatisfiable"; None where the header is to be ignored (RFC 9110)."""
+    found = re.fullmatch(r"bytes=\s*(\d*)\s*-\s*(\d*)\s*", header)
+    if found is None or not (found[1] or found[2]):
+        return None  # several ranges, or nonsense: the whole file is a right answer
+    if not found[1]:  # the last n bytes
+        length = min(int(found[2]), size)
+        return (size - length, size - 1) if length else "unsatisfiable"
+    first = int(found[1])
+    last = min(int(found[2]), size - 1) if found[2] else size - 1
+    if found[2] and int(found[2]) < first:
+        return None
+    return (first, last) if first < size else "unsatisfiable"
+
+
+def _chunks(source: IO[bytes], start: int, length: int) -> Iterator[bytes]:
+    with source:
+        source.seek(start)
+        while length > 0 and (data := source.read(min(CHUNK, length))):
+            length -= len(data)
+            yield data
+
+
+def _headed(response: HttpResponseBase, artifact: Artifact, etag: str) -> HttpResponseBase:
+    name = artifact.name.rsplit("/", 1)[-1]
+    digest = base64.b64encode(bytes.fromhex(artifact.sha256)).decode()
+    response["ETag"] = etag
+    response["Accept-Ranges"] = "bytes"
+    response["Repr-Digest"] = f"sha-256=:{digest}:"
+    response["Content-Disposition"] = content_disposition_header(True, name) or "attachment"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Cache-Control"] = "private, no-cache"
+    return response
+
+
+def zip_response(run: Run) -> StreamingHttpResponse:
+    """Every file of the run under one folder named after it, as it is read: stored, not compressed again."""
+    folder = f"{slugify(run.name)[:60] or 'run'}-{run.pk}"
+    stream = ZipStream(compress_type=ZIP_STORED, sized=True)
+    for artifact in run.artifacts.all():
+        stream.add(_read(artifact.storage_key), f"{folder}/{artifact.name}", size=artifact.size)
+    response = StreamingHttpResponse(iter(stream), content_type="application/zip")
+    response["Content-Length"] = str(len(stream))
+    response["Content-Disposition"] = content_disposition_header(True, f"{folder}.zip") or "attachment"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Cache-Control"] = "private, no-store"
+    return response
+
+
+def _read(key: str) -> Iterator[bytes]:
+    with storage.open_file(key) as source:
+        while data := source.read(CHUNK):
+            yield data
+
+
+@require_safe
+def artifact(request: Request, pk: int, name: str) -> HttpResponseBase:
+    found = get_object_or_404(Artifact, run__in=Run.objects.visible_to(request.user), run=pk, name=name)
+    return file_response(request, found)
+
+
+@require_safe
+def artifacts_zip(request: Request, pk: int) -> HttpResponseBase:
+    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
+    if not run.artifacts.exists():
+        raise Http404("This run has no files.")
+    return zip_response(run)

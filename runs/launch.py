@@ -1,0 +1,155 @@
+"""Making a run out of what a person chose: the same checks for the form and for the API.
+
+Everything that can be known before training is checked here, so that a run that is queued can start;
+a mistake is told with the name of the field that has to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings as site
+from django.utils import timezone
+
+from runs import lifecycle
+from runs.advice.fitting import columns_for
+from runs.models import Run, Worker
+from runs.training.settings import SettingsError, check_settings
+from runs.training.tasks import all_tasks, get_task
+from runs.training.tasks.common import Task
+from webapp.accounts.models import User, Workspace
+from webapp.catalog.models import BaseModel
+from webapp.datasets.models import Dataset, DatasetVersion
+
+
+class LaunchError(Exception):
+    """The run cannot be: `fields` has a sentence for each choice that has to change."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__(next(iter(fields.values())))
+        self.fields: dict[str, str] = dict(fields)
+
+
+def launch(
+    *,
+    workspace: Workspace,
+    user: User,
+    base_model: BaseModel,
+    version: DatasetVersion,
+    method: str,
+    task: str = "",
+    columns: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    name: str = "",
+) -> Run:
+    """Check the choices and queue the run. What is left out is suggested by the dataset or the task.
+
+    Raises LaunchError; its keys are `model`, `dataset`, `task`, `columns` or `columns.<role>`, `method`,
+    `settings.<name>`.
+    """
+    _check_dataset(version, workspace)
+    chosen = _task(task, base_model, version)
+    if base_model.details.get("missing"):
+        raise LaunchError({"model": f"{base_model.name} is not installed. {base_model.details['missing']}"})
+    if base_model.kind not in chosen.model_kinds:
+        kind = base_model.get_kind_display().lower()
+        raise LaunchError(
+            {"model": f"{chosen.title} does not train a model of the kind “{kind}”; choose another."}
+        )
+    try:
+        how = chosen.method(method)
+    except KeyError:
+        known = ", ".join(item.slug for item in chosen.methods)
+        raise LaunchError(
+            {"method": f"{chosen.title} has no method {method!r}; choose one of: {known}."}
+        ) from None
+    mapping = _columns(chosen, version, columns)
+    try:
+        checked = check_settings(chosen, how.slug, dict(settings or {}))
+    except SettingsError as wrong:
+        raise LaunchError({f"settings.{key}": text for key, text in wrong.fields.items()}) from wrong
+    run = Run(
+        workspace=workspace,
+        created_by=user,
+        name=name.strip()[:200] or f"{base_model.name} on {version.dataset.name}, {how.title.lower()}"[:200],
+        base_model=base_model,
+        dataset_version=version,
+        dataset_name=version.dataset.name,
+        dataset_hash=version.content_hash,
+        task=chosen.slug,
+        method=how.slug,
+        columns=mapping,
+        settings=checked,
+        queue=queue_for_now(),
+        attempts_allowed=site.MAX_ATTEMPTS,
+    )
+    return lifecycle.submit(run, user)
+
+
+def queue_for_now() -> str:
+    """`gpu1` while a worker with a GPU is alive, else `cpu`."""
+    alive = Worker.objects.filter(last_seen_at__gt=timezone.now() - timedelta(seconds=site.LEASE_SECONDS * 2))
+    return "gpu1" if any("gpu1" in worker.queues for worker in alive) else "cpu"
+
+
+def _check_dataset(version: DatasetVersion, workspace: Workspace) -> None:
+    dataset = version.dataset
+    if dataset.workspace_id != workspace.pk:
+        raise LaunchError({"dataset": "There is no such dataset in this workspace."})
+    if dataset.status != Dataset.Status.READY:
+        state = dataset.get_status_display().lower()
+        raise LaunchError({"dataset": f"{dataset.name} is not ready: it is {state}."})
+
+
+def _task(slug: str, base_model: BaseModel, version: DatasetVersion) -> Task:
+    if slug:
+        try:
+            return get_task(slug)
+        except KeyError as unknown:
+            raise LaunchError({"task": str(unknown.args[0])}) from None
+    suggested = (version.suggested or {}).get("task")
+    fitting = [task for task in all_tasks() if base_model.kind in task.model_kinds]
+    fitting = [task for task in fitting if columns_for(task, version.columns) is not None]
+    for task in fitting:
+        if task.slug == suggested:
+            return task
+    if fitting:
+        return fitting[0]
+    raise LaunchError(
+        {
+            "task": f"No task trains {base_model.name} on the columns of {version.dataset.name}; choose another dataset."
+        }
+    )
+
+
+def _columns(task: Task, version: DatasetVersion, asked: Mapping[str, str] | None) -> dict[str, str]:
+    """{role: column}, whole for one of the task's sets of roles."""
+    if not asked:
+        suggested = (version.suggested or {}).get("columns") or {}
+        same_task = (version.suggested or {}).get("task") == task.slug
+        asked = suggested if same_task and suggested else columns_for(task, version.columns) or {}
+    present = {str(column["name"]): column for column in version.columns}
+    roles = {role.name: role for role in task.roles}
+    wrong: dict[str, str] = {}
+    for role, column in asked.items():
+        if role not in roles:
+            wrong[f"columns.{role}"] = f"{task.title} has no role {role!r}; it has: {', '.join(roles)}."
+        elif column not in present:
+            wrong[f"columns.{role}"] = f"The dataset has no column {column!r}; it has: {', '.join(present)}."
+        elif present[column]["kind"] not in roles[role].kinds:
+            kinds = " or ".join(roles[role].kinds)
+            wrong[f"columns.{role}"] = f"{column!r} is of kind {present[column]['kind']}; this needs {kinds}."
+        elif "label" in roles[role].kinds and present[column].get("distinct") == 1:
+            wrong[f"columns.{role}"] = f"{column!r} has one value only: there is nothing to tell apart."
+    if wrong:
+        raise LaunchError(wrong)
+    if not any(set(names) <= set(asked) for names in task.column_sets):
+        needed = " – or ".join(
+            " and ".join(roles[name].title.lower() for name in names) for names in task.column_sets
+        )
+        raise LaunchError({"columns": f"{task.title} needs columns for: {needed}."})
+    if len(set(asked.values())) < len(asked):
+        raise LaunchError({"columns": "One column cannot play two roles; choose another for one of them."})
+    return dict(asked)

@@ -1,0 +1,193 @@
+"""The HTTP API's frame: who may call it, and how it answers when something is wrong.
+
+The routes stand with what they are about (`api.py` of catalogue, datasets and runs) and are mounted in
+webapp/urls.py. Every error is `{"error": {"code", "message", "fields"}}`.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.contrib.auth.decorators import login_not_required
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from ninja import NinjaAPI, Schema
+from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.security import HttpBearer
+
+from webapp.accounts import tokens
+from webapp.accounts.access import may_edit
+from webapp.accounts.models import ApiToken
+
+log = logging.getLogger(__name__)
+
+
+class ApiRequest(HttpRequest):
+    """A request with a token."""
+
+    auth: ApiToken
+
+
+class ApiError(Exception):
+    """Answer with this status; `fields` says what to change where several things are wrong."""
+
+    def __init__(self, status: int, code: str, message: str, fields: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message, self.fields = status, code, message, fields or {}
+
+
+class ErrorBody(Schema):
+    """What is wrong, for a program (`code`), for a person (`message`), and by field."""
+
+    code: str
+    message: str
+    fields: dict[str, str] = {}
+
+
+class Error(Schema):
+    """Every error looks like this."""
+
+    error: ErrorBody
+
+
+ERRORS: dict[frozenset[int], Any] = {frozenset({400, 401, 403, 404, 409, 413, 422}): Error}
+
+
+class Token(HttpBearer):
+    """`Authorization: Bearer <token>`; made in the profile or by `manage.py token`. Cookies count for nothing."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
+        return tokens.authenticate(token)
+
+
+api = NinjaAPI(
+    title="Tuneboard",
+    version="1",
+    description="Everything that the pages can do, for scripts. Start with docs/api.md.",
+    auth=Token(),
+    docs_url=None,
+    openapi_url="/openapi.json",
+    urls_namespace="api",
+)
+
+
+def error_answer(status: int, code: str, message: str, fields: dict[str, str] | None = None) -> JsonResponse:
+    return JsonResponse({"error": {"code": code, "message": message, "fields": fields or {}}}, status=status)
+
+
+def require_editor(request: Any) -> None:
+    """For operations that change something; raises ApiError 403 for viewers."""
+    if not may_edit(request.auth.user, request.auth.workspace):
+        raise ApiError(403, "forbidden", "This token's user may look at the workspace but not change it.")
+
+
+@api.exception_handler(ApiError)
+def _api_error(request: HttpRequest, error: Any) -> HttpResponse:
+    return error_answer(error.status, error.code, error.message, error.fields)
+
+
+@api.exception_handler(AuthenticationError)
+def _unauthenticated(request: HttpRequest, error: Any) -> HttpResponse:
+    answer = error_answer(
+        401,
+        "unauthenticated",
+        "Send a valid token: Authorization: Bearer <token>. Your profile page makes one.",
+    )
+    answer["WWW-Authenticate"] = 'Bearer realm="Tuneboard"'
+    return answer
+
+
+@api.exception_handler(ValidationError)
+def _invalid(request: HttpRequest, error: Any) -> HttpResponse:
+    fields = {
+        ".".join(str(part) for part in item["loc"][1:] if part not in {"payload", "body"}) or "body": item[
+            "msg"
+        ]
+        for item in error.errors
+    }
+    first = next(iter(fields.items()), ("body", "is not valid"))
+    return error_answer(422, "invalid", f"{first[0]}: {first[1]}", fields)
+
+
+@api.exception_handler(Http404)
+def _not_found(request: HttpRequest, error: Any) -> HttpResponse:
+    return error_answer(404, "not_found", "There is no such thing here, or it is not yours to see.")
+
+
+@api.exception_handler(HttpError)
+def _http_error(request: HttpRequest, error: Any) -> HttpResponse:
+    return error_answer(error.status_code, "bad_request", str(error))
+
+
+@api.exception_handler(Exception)
+def _unexpected(request: HttpRequest, error: Any) -> HttpResponse:
+    log.exception("%s %s failed", request.method, request.path, exc_info=error)
+    return error_answer(500, "internal", "Something went wrong here; the server's log has the details.")
+
+
+@login_not_required
+def no_such_path(request: HttpRequest, *_args: object, **_kwargs: object) -> HttpResponse:
+    """Any other path under /api/: an error in the API's own shape."""
+    return error_answer(
+        404, "not_found", f"The API has no {request.path}; /api/v1/openapi.json lists what it has."
+    )
+
+
+def docs(request: HttpRequest) -> HttpResponse:
+    """The API's reference as a page of ours, made of its OpenAPI document."""
+    schema: dict[str, Any] = dict(api.get_openapi_schema())
+    operations = [
+        {
+            "method": method.upper(),
+            "path": path,
+            "summary": operation.get("summary", ""),
+            "text": operation.get("description", ""),
+            "parameters": [
+                {
+                    "name": item["name"],
+                    "where": item["in"],
+                    "required": item.get("required", False),
+                    "type": _type_of(item.get("schema", {})),
+                    "text": item.get("description", ""),
+                }
+                for item in operation.get("parameters", [])
+            ],
+            "body": _body_of(operation, schema),
+            "answers": sorted(str(status) for status in operation.get("responses", {})),
+            "tag": (operation.get("tags") or ["other"])[0],
+        }
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+    ]
+    return render(request, "api_docs.html", {"operations": operations})
+
+
+def _type_of(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        return str(schema["$ref"]).rsplit("/", 1)[1]
+    if options := schema.get("anyOf"):
+        return " or ".join(dict.fromkeys(_type_of(option) for option in options))
+    if schema.get("type") == "array":
+        return f"list of {_type_of(schema.get('items', {}))}"
+    return str(schema.get("format") or schema.get("type", "any"))
+
+
+def _body_of(operation: dict[str, Any], schema: dict[str, Any]) -> list[dict[str, Any]]:
+    content = operation.get("requestBody", {}).get("content", {})
+    for media, described in content.items():
+        body = described.get("schema", {})
+        if "$ref" in body:
+            body = schema["components"]["schemas"][body["$ref"].rsplit("/", 1)[1]]
+        required = set(body.get("required", []))
+        return [
+            {
+                "name": name,
+                "where": media,
+                "required": name in required,
+                "type": _type_of(item),
+                "text": item.get("description", ""),
+            }
+            for name, item in body.get("properties", {}).items()
+        ]
+    return []

@@ -1,9 +1,0 @@
-"""What the web server loads."""
-
-import os
-
-from django.core.asgi import get_asgi_application
-
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "webapp.settings")
-
-application = get_asgi_application()

@@ -1,0 +1,74 @@
+"""What a model's config.json tells: its kind, its size of input, and whether it may be used at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from webapp.catalog.models import BaseModel
+
+Kind = BaseModel.Kind
+
+# Model types of transformers, by what they are good for.
+TEXT_ENCODERS = frozenset(
+    "albert bert camembert convbert deberta deberta-v2 distilbert electra ernie esm flaubert fnet "
+    "ibert longformer luke megatron-bert mobilebert modernbert mpnet nomic_bert nystromformer rembert "
+    "roberta roberta-prelayernorm roformer splinter squeezebert xlm xlm-roberta xlm-roberta-xl xmod".split()
+)
+TEXT_DECODERS = frozenset(
+    "bloom cohere codegen falcon gemma gemma2 gemma3_text gpt2 gpt_bigcode gpt_neo gpt_neox gptj granite "
+    "llama mistral mixtral mpt olmo olmo2 opt phi phi3 qwen2 qwen3 smollm3 stablelm starcoder2".split()
+)
+IMAGE_ENCODERS = frozenset(
+    "beit bit convnext convnextv2 cvt data2vec-vision deit dinat dinov2 efficientnet focalnet levit "
+    "mobilenet_v1 mobilenet_v2 mobilevit mobilevitv2 poolformer pvt pvt_v2 regnet resnet swiftformer swin "
+    "swinv2 timm_wrapper vit vit_msn".split()
+)
+
+
+class Unusable(Exception):
+    """This model cannot be used here; the message says why, and what would do instead."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the catalogue keeps of a config."""
+
+    kind: str
+    architecture: str
+    context_length: int | None
+    image_size: int | None
+
+
+def facts_of(config: dict[str, Any], file_names: list[str]) -> Facts:
+    """Read a config.json beside its folder's file names; raises Unusable.
+
+    Code that comes with a model is never run, and pickled weights are never loaded, whoever made them.
+    """
+    if config.get("auto_map"):
+        raise Unusable(
+            "This model needs code of its own, which Tuneboard does not run. Choose one without custom code."
+        )
+    if not any(name.endswith(".safetensors") for name in file_names):
+        raise Unusable(
+            "This model has no safetensors weights. Pickled weights (.bin, .pt) can hide code and are not loaded; "
+            "convert them to safetensors, or choose a model that has them."
+        )
+    model_type = str(config.get("model_type", ""))
+    architectures = config.get("architectures") or [str(config.get("architecture", ""))]
+    timm = "architecture" in config and "model_type" not in config
+    kind = Kind.OTHER
+    if timm or model_type in IMAGE_ENCODERS:
+        kind = Kind.IMAGE_ENCODER
+    elif model_type in TEXT_ENCODERS:
+        kind = Kind.TEXT_ENCODER
+    elif model_type in TEXT_DECODERS:
+        kind = Kind.TEXT_DECODER
+    length = config.get("max_position_embeddings") or config.get("n_positions")
+    size = config.get("image_size") or (config.get("pretrained_cfg") or {}).get("input_size", [None])[-1]
+    return Facts(
+        kind=kind,
+        architecture=str(architectures[0])[:100],
+        context_length=length if isinstance(length, int) else None,
+        image_size=size if isinstance(size, int) else None,
+    )

@@ -1,0 +1,143 @@
+"""Finding models on a Hugging Face hub (HF_ENDPOINT). Without one the catalogue says so and goes on."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from django.conf import settings
+from django.core.cache import cache
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+from webapp.catalog.configs import Unusable, facts_of
+from webapp.catalog.folders import free_slug
+from webapp.catalog.models import BaseModel
+
+FOUND = 12
+TIMEOUT_SECONDS = 4.0
+UNREACHABLE = "No hub can be reached from here, so only models in this catalogue are shown."
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model that a hub offers."""
+
+    repository: str
+    task: str
+    downloads: int
+    likes: int
+    licence: str
+    parameters: int | None
+
+
+@dataclass(frozen=True)
+class HubAnswer:
+    """What a search found, or why it could not be made."""
+
+    models: list[HubModel]
+    problem: str = ""
+
+
+def search(words: str) -> HubAnswer:
+    """The most used models with safetensors weights that match; an unreachable hub is asked again after a minute."""
+    key = f"hub:{settings.HF_ENDPOINT}:{words.strip().lower()}"
+    known: HubAnswer | None = cache.get(key)
+    if known is not None:
+        return known
+    if cache.get(f"hub:{settings.HF_ENDPOINT}:away"):
+        return HubAnswer([], UNREACHABLE)
+    try:
+        answer = HubAnswer([_hub_model(found) for found in _ask(words)])
+    except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError, ValueError):
+        cache.set(f"hub:{settings.HF_ENDPOINT}:away", True, 60)
+        return HubAnswer([], UNREACHABLE)
+    cache.set(key, answer, 60)
+    return answer
+
+
+def _api() -> HfApi:
+    return HfApi(endpoint=settings.HF_ENDPOINT, library_name="tuneboard")
+
+
+def _ask(words: str) -> list[Any]:
+    fields = ["downloads", "likes", "pipeline_tag", "safetensors", "cardData", "tags"]
+    return list(
+        _api().list_models(search=words, filter="safetensors", sort="downloads", limit=FOUND, expand=fields)  # type: ignore[arg-type]
+    )
+
+
+def _hub_model(found: Any) -> HubModel:
+    licence = next((tag[8:] for tag in found.tags or [] if tag.startswith("license:")), "")
+    total = getattr(found.safetensors, "total", None)
+    return HubModel(
+        found.id, found.pipeline_tag or "", found.downloads or 0, found.likes or 0, licence, total
+    )
+
+
+def add(repository: str, *, workspace: Any, revision: str | None = None) -> BaseModel:
+    """List a hub's model in this workspace, pinned to the commit that is newest now; raises Unusable."""
+    repository = repository.strip()
+    try:
+        info = _api().model_info(repository, revision=revision, timeout=TIMEOUT_SECONDS, files_metadata=True)
+        names = [file.rfilename for file in info.siblings or []]
+        if "config.json" not in names:
+            raise Unusable(f"{repository} has no config.json: it is not a transformers or timm model.")
+        with tempfile.TemporaryDirectory() as folder:
+            path = hf_hub_download(
+                repository,
+                "config.json",
+                revision=info.sha,
+                local_dir=folder,
+                endpoint=settings.HF_ENDPOINT,
+                etag_timeout=TIMEOUT_SECONDS,
+            )
+            config = json.loads(Path(path).read_text(encoding="utf-8"))
+    except GatedRepoError:
+        raise Unusable(
+            f"{repository} is gated: its owners let in only people who have accepted their terms."
+        ) from None
+    except RepositoryNotFoundError:
+        raise Unusable(f"The hub has no public model {repository!r}.") from None
+    except HFValidationError:
+        raise Unusable(f"{repository!r} is not a model's name; it looks like owner/name.") from None
+    except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+        raise Unusable(f"The hub did not give {repository}: {_short(error)}") from error
+    facts = facts_of(config if isinstance(config, dict) else {}, names)
+    if known := BaseModel.objects.filter(
+        workspace=workspace, source=BaseModel.Source.HUB, reference=repository, revision=info.sha
+    ).first():
+        return known
+    found = _hub_model(info)
+    sizes = [file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(".safetensors")]
+    return BaseModel.objects.create(
+        workspace=workspace,
+        slug=free_slug(repository.replace("/", "-")),
+        name=repository.rsplit("/", 1)[-1][:200],
+        summary=f"{repository} on the hub, at commit {str(info.sha)[:12]}.",
+        kind=facts.kind,
+        source=BaseModel.Source.HUB,
+        reference=repository,
+        revision=info.sha or "",
+        architecture=facts.architecture,
+        parameters=found.parameters,
+        size_bytes=sum(sizes) or None,
+        licence=found.licence[:100],
+        homepage=f"{settings.HF_ENDPOINT}/{repository}"[:500],
+        context_length=facts.context_length,
+        image_size=facts.image_size,
+    )
+
+
+def _short(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
