@@ -245,6 +245,8 @@ PRECISION = Setting(
     "choice",
     "auto",
     choices=(("auto", "bfloat16 where the device has it"), ("bf16", "bfloat16"), ("fp32", "float32")),
+    # A head is fitted on features; the saved model must give the very same ones, whoever loads it.
+    defaults_by_method=(("head", "fp32"),),
     advanced=True,
 )
 
