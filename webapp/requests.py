@@ -14,4 +14,5 @@ class Request(HttpRequest):
     user: User  # LoginRequiredMiddleware has turned strangers away
     htmx: HtmxDetails
     workspace: Workspace
+    role: str  # of the person in the workspace
     may_edit: bool

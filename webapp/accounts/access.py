@@ -17,7 +17,8 @@ EDITORS = (Membership.Role.OWNER, Membership.Role.MEMBER)
 def first_workspace(user: User) -> Workspace | None:
     """The workspace a person was in last, else the oldest of theirs, else None."""
     mine = Workspace.objects.filter(memberships__user=user)
-    return mine.filter(pk=user.last_workspace_id).first() or mine.order_by("pk").first()
+    last = mine.filter(pk=user.last_workspace_id).first() if user.last_workspace_id else None
+    return last or mine.order_by("pk").first()
 
 
 def role_in(user: User, workspace: Workspace) -> str | None:

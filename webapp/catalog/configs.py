@@ -11,18 +11,101 @@ Kind = BaseModel.Kind
 
 # Model types of transformers, by what they are good for.
 TEXT_ENCODERS = frozenset(
-    "albert bert camembert convbert deberta deberta-v2 distilbert electra ernie esm flaubert fnet "
-    "ibert longformer luke megatron-bert mobilebert modernbert mpnet nomic_bert nystromformer rembert "
-    "roberta roberta-prelayernorm roformer splinter squeezebert xlm xlm-roberta xlm-roberta-xl xmod".split()
+    [
+        "albert",
+        "bert",
+        "camembert",
+        "convbert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "esm",
+        "flaubert",
+        "fnet",
+        "ibert",
+        "longformer",
+        "luke",
+        "megatron-bert",
+        "mobilebert",
+        "modernbert",
+        "mpnet",
+        "nomic_bert",
+        "nystromformer",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roformer",
+        "splinter",
+        "squeezebert",
+        "xlm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    ]
 )
 TEXT_DECODERS = frozenset(
-    "bloom cohere codegen falcon gemma gemma2 gemma3_text gpt2 gpt_bigcode gpt_neo gpt_neox gptj granite "
-    "llama mistral mixtral mpt olmo olmo2 opt phi phi3 qwen2 qwen3 smollm3 stablelm starcoder2".split()
+    [
+        "bloom",
+        "cohere",
+        "codegen",
+        "falcon",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neo",
+        "gpt_neox",
+        "gptj",
+        "granite",
+        "llama",
+        "mistral",
+        "mixtral",
+        "mpt",
+        "olmo",
+        "olmo2",
+        "opt",
+        "phi",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+    ]
 )
 IMAGE_ENCODERS = frozenset(
-    "beit bit convnext convnextv2 cvt data2vec-vision deit dinat dinov2 efficientnet focalnet levit "
-    "mobilenet_v1 mobilenet_v2 mobilevit mobilevitv2 poolformer pvt pvt_v2 regnet resnet swiftformer swin "
-    "swinv2 timm_wrapper vit vit_msn".split()
+    [
+        "beit",
+        "bit",
+        "convnext",
+        "convnextv2",
+        "cvt",
+        "data2vec-vision",
+        "deit",
+        "dinat",
+        "dinov2",
+        "efficientnet",
+        "focalnet",
+        "levit",
+        "mobilenet_v1",
+        "mobilenet_v2",
+        "mobilevit",
+        "mobilevitv2",
+        "poolformer",
+        "pvt",
+        "pvt_v2",
+        "regnet",
+        "resnet",
+        "swiftformer",
+        "swin",
+        "swinv2",
+        "timm_wrapper",
+        "vit",
+        "vit_msn",
+    ]
 )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from django import forms
 from django.db.models import Q, QuerySet
@@ -16,7 +17,7 @@ SIZES = {
     "medium": ("50 million to 1 billion", Q(parameters__gt=50_000_000, parameters__lte=1_000_000_000)),
     "large": ("over 1 billion", Q(parameters__gt=1_000_000_000)),
 }
-ORDERS = {
+ORDERS: dict[str, tuple[str, Any]] = {
     "name": ("Name", Lower("name").asc()),
     "smallest": ("Smallest first", "parameters"),
     "largest": ("Largest first", "-parameters"),

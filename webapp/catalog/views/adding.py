@@ -58,7 +58,7 @@ def remove(request: Request, slug: str) -> HttpResponse:
     )
     if model.source == BaseModel.Source.STARTER or not mine:
         raise PermissionDenied("This model belongs to the catalogue of everybody.")
-    if model.runs.exists():  # type: ignore[attr-defined]  # the reverse side of runs.Run.base_model
+    if model.runs.exists():
         messages.error(request, f"{model.name} stays: runs were made from it, and their pages name it.")
         return redirect("catalog:detail", slug=slug)
     model.delete()
