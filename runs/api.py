@@ -307,7 +307,7 @@ def run_metrics(request: HttpRequest, run_id: int, since: str = "") -> Any:
             raise ApiError(
                 422, "invalid", "since is the `next` of an earlier answer.", {"since": "unknown"}
             ) from None
-        points = points.extra(where=["(at, id) > (%s, %s)"], params=list(cursor))  # noqa: S610 – constant SQL
+        points = points.extra(where=["(at, id) > (%s, %s)"], params=list(cursor))
     found = list(points[: POINTS + 1])
     shown = found[:POINTS]
     following = f"{shown[-1].at.isoformat()}.{shown[-1].pk}" if shown else since

@@ -196,6 +196,7 @@ AXES_FAILURE_LIMIT = 8
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 AXES_LOCKOUT_CALLABLE = "webapp.accounts.views.session.locked_out"
 
 # -- Safety -------------------------------------------------------------------------------------

@@ -13,9 +13,9 @@ from webapp.catalog.abilities import all_abilities
 from webapp.catalog.models import BaseModel
 
 SIZES = {
-    "small": ("up to 50 million parameters", Q(parameters__lte=50_000_000)),
-    "medium": ("50 million to 1 billion", Q(parameters__gt=50_000_000, parameters__lte=1_000_000_000)),
-    "large": ("over 1 billion", Q(parameters__gt=1_000_000_000)),
+    "small": ("Up to 50M", Q(parameters__lte=50_000_000)),
+    "medium": ("50M to 1B", Q(parameters__gt=50_000_000, parameters__lte=1_000_000_000)),
+    "large": ("Over 1B", Q(parameters__gt=1_000_000_000)),
 }
 ORDERS: dict[str, tuple[str, Any]] = {
     "name": ("Name", Lower("name").asc()),
@@ -66,7 +66,7 @@ class ModelFilter(forms.Form):
     task = forms.ChoiceField(required=False, label="Can learn")
     kind = forms.ChoiceField(required=False, label="Kind")
     licence = forms.ChoiceField(required=False, label="Licence")
-    size = forms.ChoiceField(required=False, label="Size")
+    size = forms.ChoiceField(required=False, label="Parameters")
     order = forms.ChoiceField(required=False, label="Order")
 
     def __init__(self, data: object, models: QuerySet[BaseModel]) -> None:
