@@ -63,13 +63,13 @@ def train_classifier(task: Task, context: Context, make_inputs: Callable[[Contex
     model = _loaded(lambda: inputs.model(names), context)
     if context.spec.method == "head":
         note = f"The head was fitted on {inputs.improve_features(model)}."
-        fit_head(model, context, examples, inputs.collate)
+        logits = fit_head(model, context, examples, inputs.collate)
         trained: Any = model
     else:
-        note = ""
+        note, logits = "", {}
         trained = methods.prepare(model, context)
         _train(trained, task, context, inputs, examples)
-    metrics = _evaluate(trained, context, inputs, examples, names)
+    metrics = _evaluate(trained, context, inputs, examples, names, logits)
     context.phase("packaging", "Writing the model folder")
     package(
         context,
@@ -129,15 +129,25 @@ def _compute_metrics(prediction: Any) -> dict[str, float]:
 
 
 def _evaluate(
-    model: Any, context: Context, inputs: Inputs, examples: dict[str, Examples], names: list[str]
+    model: Any,
+    context: Context,
+    inputs: Inputs,
+    examples: dict[str, Examples],
+    names: list[str],
+    known: dict[str, NDArray[Any]],
 ) -> dict[str, float]:
-    """Scores of the finished model: plain for the test rows, with `validation_` in front for the others."""
+    """Scores of the finished model: plain for the test rows, with `validation_` in front for the others.
+
+    Logits that are known already, by split, are not computed again.
+    """
     context.phase("evaluating", "Scoring the finished model")
     metrics: dict[str, float] = {}
     for split, prefix in (("validation", "validation_"), ("test", "")):
         if split not in examples:
             continue
-        logits = predict(model, context, examples[split], inputs.collate)
+        logits = known.get(split)
+        if logits is None:
+            logits = predict(model, context, examples[split], inputs.collate)
         labels = np.asarray(examples[split].labels)
         if not np.isfinite(logits).all():
             raise TrainingFailure(

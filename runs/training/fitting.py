@@ -100,13 +100,17 @@ class EpochSampler(Sampler[int]):
     fast on short texts. Batches stay in random order.
     """
 
-    def __init__(self, rows: int, seed: int, batch_size: int, lengths: Sequence[int] | None = None) -> None:
-        self.rows, self.seed, self.batch_size = rows, seed, batch_size
+    def __init__(
+        self, dataset: Any, seed: int, batch_size: int, lengths: Sequence[int] | None = None
+    ) -> None:
+        self.dataset, self.rows, self.seed, self.batch_size = dataset, len(dataset), seed, batch_size
         self.lengths = list(lengths) if lengths is not None else None
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+        if hasattr(self.dataset, "set_epoch"):  # accelerate forgets it where it skips batches
+            self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
         return self.rows
@@ -143,7 +147,7 @@ class Resumable:
         dataset = train_dataset if train_dataset is not None else trainer.train_dataset
         args = trainer.args
         batch_size = args.train_batch_size * args.gradient_accumulation_steps
-        return EpochSampler(len(dataset), args.seed, batch_size, self.lengths)
+        return EpochSampler(dataset, args.seed, batch_size, self.lengths)
 
     # -- names of metrics --------------------------------------------------------------------------
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

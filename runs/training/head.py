@@ -58,10 +58,10 @@ class Head:
 
 def fit_head(
     model: Any, context: Context, splits: dict[str, Examples], collate: Any
-) -> tuple[Head, dict[str, NDArray[np.float32]]]:
+) -> dict[str, NDArray[np.float64]]:
     """Compute features of every split, fit a head on `train`, write it into the model.
 
-    Returns the head and {split: features [rows, features]}.
+    Returns {split: logits [rows, classes]}, without another pass through the model.
     """
     name, layer = output_layer(model)
     total_tries = len(STRENGTHS)
@@ -78,7 +78,7 @@ def fit_head(
         batch_count,
     )
     head.write_into(layer)
-    return head, features
+    return {split: head.logits(found) for split, found in features.items()}
 
 
 def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
