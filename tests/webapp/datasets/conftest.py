@@ -1,0 +1,85 @@
+"""What tests about datasets share: a workspace with people in it, and files to upload."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.files.uploadedfile import SimpleUploadedFile
+
+from webapp import storage
+from webapp.accounts.models import Membership, User, Workspace
+from webapp.datasets.inspection import run_inspection
+from webapp.datasets.intake import create_dataset
+from webapp.datasets.models import Dataset
+
+
+@pytest.fixture(autouse=True)
+def empty_storage() -> Iterator[None]:
+    """Each test starts and ends with nothing in storage."""
+    yield
+    root = storage.local_path("")
+    assert root is not None
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.rmtree(settings.WORK_DIR, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def no_messages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Wake-ups are noted instead of sent: no worker runs in these tests."""
+    sent: list[int] = []
+    for module in ("intake", "inspection"):
+        monkeypatch.setattr(f"webapp.datasets.{module}.publish", sent.append)
+    return sent
+
+
+@pytest.fixture
+def workspace(db: None) -> Workspace:
+    return Workspace.objects.create(name="Team", slug="team")
+
+
+@pytest.fixture
+def user(workspace: Workspace) -> User:
+    person = User.objects.create_user("ada", password="a long pass phrase")
+    Membership.objects.create(user=person, workspace=workspace, role=Membership.Role.MEMBER)
+    return person
+
+
+@pytest.fixture
+def viewer(workspace: Workspace) -> User:
+    person = User.objects.create_user("vic", password="a long pass phrase")
+    Membership.objects.create(user=person, workspace=workspace, role=Membership.Role.VIEWER)
+    return person
+
+
+Inspected = Callable[..., Dataset]
+
+
+@pytest.fixture
+def inspected(workspace: Workspace, user: User) -> Inspected:
+    """Upload files given as name=bytes pairs or paths, and inspect them as a worker does."""
+
+    def upload(*files: tuple[str, bytes] | Path, **request: Any) -> Dataset:
+        sent = [
+            SimpleUploadedFile(each.name, each.read_bytes())
+            if isinstance(each, Path)
+            else SimpleUploadedFile(*each)
+            for each in files
+        ]
+        dataset = create_dataset(workspace=workspace, user=user, files=sent, request=request)
+        run_inspection(dataset.pk, "test")
+        dataset.refresh_from_db()
+        return dataset
+
+    return upload
+
+
+def stored_files() -> list[str]:
+    """Every file in storage, by key."""
+    root = storage.local_path("")
+    assert root is not None
+    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())

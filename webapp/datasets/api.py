@@ -1,0 +1,159 @@
+"""Datasets by HTTP: upload, look, delete."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from ninja import File, Form, Router, Schema
+from ninja.files import UploadedFile
+
+from webapp.api import ERRORS, ApiError, require_editor
+from webapp.datasets import intake, samples
+from webapp.datasets.models import Dataset
+
+router = Router(tags=["datasets"])
+
+
+class ProgressOut(Schema):
+    stage: str
+    done: int
+    total: int
+
+
+class DatasetOut(Schema):
+    """A dataset as it is now; ask again while `status` is inspecting."""
+
+    id: int
+    name: str
+    status: str
+    created_at: datetime
+    rows: int | None
+    splits: dict[str, int]
+    columns: list[dict[str, Any]]
+    suggested: dict[str, Any]
+    problems: list[dict[str, Any]]
+    progress: ProgressOut | None
+    content_hash: str | None
+    files: list[dict[str, Any]]
+
+
+class DatasetsOut(Schema):
+    items: list[DatasetOut]
+    count: int
+
+
+def described(dataset: Dataset) -> dict[str, Any]:
+    """What a script learns of a dataset."""
+    version = dataset.version
+    inspecting = dataset.status == Dataset.Status.INSPECTING
+    return {
+        "id": dataset.pk,
+        "name": dataset.name,
+        "status": dataset.status,
+        "created_at": dataset.created_at,
+        "rows": version.rows if version else None,
+        "splits": version.splits if version else {},
+        "columns": version.columns if version else [],
+        "suggested": version.suggested if version else {},
+        "problems": dataset.problems,
+        "progress": {
+            "stage": dataset.stage,
+            "done": dataset.progress_done,
+            "total": dataset.progress_total,
+        }
+        if inspecting
+        else None,
+        "content_hash": version.content_hash if version else None,
+        "files": [{"name": f.name, "size": f.size, "sha256": f.sha256} for f in dataset.files.all()],
+    }
+
+
+def _datasets(request: Any) -> QuerySet[Dataset]:
+    found: QuerySet[Dataset] = Dataset.objects.filter(workspace=request.auth.workspace)
+    return found.select_related("version").prefetch_related("files")
+
+
+def _dataset(request: Any, dataset_id: int) -> Dataset:
+    found = _datasets(request).filter(pk=dataset_id).first()
+    if found is None:
+        raise ApiError(404, "not_found", "There is no such dataset in this workspace.")
+    return found
+
+
+@router.get("", response={200: DatasetsOut, **ERRORS}, summary="List datasets")
+def list_datasets(
+    request: HttpRequest, q: str = "", status: str = "", limit: int = 100, offset: int = 0
+) -> dict[str, Any]:
+    """The newest first. `q` searches names."""
+    found = _datasets(request)
+    if q:
+        found = found.filter(name__icontains=q)
+    if status:
+        found = found.filter(status=status)
+    first = max(0, offset)
+    page = found.order_by("-created_at", "-pk")[first : first + max(1, min(limit, 500))]
+    return {"items": [described(dataset) for dataset in page], "count": found.count()}
+
+
+@router.post("", response={201: DatasetOut, **ERRORS}, summary="Upload a dataset")
+def upload(
+    request: HttpRequest,
+    file: list[UploadedFile] = File(..., description="Repeat it for several files."),
+    name: str = Form(""),
+    task: str = Form("", description="What it is for; leave it out for a suggestion."),
+    columns: str = Form("", description='JSON: {"role": "column"}.'),
+    has_header: bool | None = Form(None, description="For CSV and TSV; found out if left out."),
+    split_column: str = Form("", description="A column that says train, validation or test."),
+    seed: int | None = Form(None, description="For the split that is made."),
+) -> tuple[int, dict[str, Any]]:
+    """Takes CSV, TSV, JSON Lines and Parquet. Inspection goes on afterwards: ask for the dataset by its id."""
+    require_editor(request)
+    try:
+        mapping = json.loads(columns) if columns else {}
+    except ValueError as error:
+        raise ApiError(422, "invalid", f"columns is not JSON: {error}", {"columns": str(error)}) from error
+    said = {
+        "task": task,
+        "columns": mapping,
+        "has_header": has_header,
+        "split_column": split_column,
+        "seed": seed,
+    }
+    owner: Any = request
+    try:
+        dataset = intake.create_dataset(
+            workspace=owner.auth.workspace, user=owner.auth.user, files=file, name=name, request=said
+        )
+    except intake.IntakeError as error:
+        code = "too_large" if error.status == 413 else "invalid"
+        raise ApiError(error.status, code, str(error), error.fields) from error
+    return 201, described(dataset)
+
+
+@router.post("samples/{slug}", response={201: DatasetOut, **ERRORS}, summary="Use a sample dataset")
+def use_sample(request: HttpRequest, slug: str) -> tuple[int, dict[str, Any]]:
+    """Made at first use; asked again, the same dataset is answered."""
+    require_editor(request)
+    owner: Any = request
+    try:
+        dataset = samples.use_sample(slug, owner.auth.workspace, owner.auth.user)
+    except KeyError as error:
+        raise ApiError(404, "not_found", str(error.args[0])) from error
+    return 201, described(dataset)
+
+
+@router.get("{int:dataset_id}", response={200: DatasetOut, **ERRORS}, summary="Look at a dataset")
+def get_dataset(request: HttpRequest, dataset_id: int) -> dict[str, Any]:
+    return described(_dataset(request, dataset_id))
+
+
+@router.delete("{int:dataset_id}", response={204: None, **ERRORS}, summary="Delete a dataset")
+def delete_dataset(request: HttpRequest, dataset_id: int) -> tuple[int, None]:
+    """With all its files. Runs that used it stay."""
+    require_editor(request)
+    intake.delete_dataset(_dataset(request, dataset_id))
+    return 204, None

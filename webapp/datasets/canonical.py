@@ -1,0 +1,145 @@
+"""The one form that every dataset ends in: Parquet a split, with the `datasets` library's features.
+
+docs/architecture.md has the table of kinds. The content hash is of values and names alone, not of how they
+are packed: the same rows give the same hash, whatever file they came in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from webapp.datasets.columns import Column
+from webapp.datasets.formats.common import ARROW_TYPES
+
+FORM = 1  # of the hash; raised when the same rows are to be told from earlier ones
+ROWS_AT_ONCE = 10_000  # in a row group, so that a trainer can read a part
+
+
+def arrow_type(kind: str) -> pa.DataType:
+    return {"label": pa.int64(), "json": pa.string()}.get(kind) or ARROW_TYPES[kind]
+
+
+def schema_of(columns: list[Column]) -> pa.Schema:
+    """Arrow schema with the features as metadata."""
+    features = {column.name: _feature(column) for column in columns}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}}, ensure_ascii=False)}
+    return pa.schema([(column.name, arrow_type(column.kind)) for column in columns], metadata=metadata)
+
+
+def _feature(column: Column) -> dict[str, Any]:
+    def value(dtype: str) -> dict[str, Any]:
+        return {"dtype": dtype, "_type": "Value"}
+
+    match column.kind:
+        case "label":
+            return {"names": column.names, "_type": "ClassLabel"}
+        case "image":
+            return {"_type": "Image"}
+        case "messages":
+            member = {"role": value("string"), "content": value("string")}
+            return {"feature": member, "_type": "List"}
+        case "integer":
+            return value("int64")
+        case "float":
+            return value("float64")
+        case "boolean":
+            return value("bool")
+        case _:
+            return value("string")
+
+
+def convert(array: pa.Array, column: Column) -> pa.Array:
+    """A scratch column's values in the type of the column's kind."""
+    target = arrow_type(column.kind)
+    if column.kind == "label":
+        if column.coded:
+            codes = array.cast(pa.int64())
+            return pc.if_else(pc.less(codes, 0), pa.scalar(None, pa.int64()), codes)
+        return pc.index_in(array.cast(pa.string()), value_set=pa.array(column.names, pa.string())).cast(
+            target
+        )
+    if column.kind == "boolean" and pa.types.is_string(array.type):
+        return pc.equal(pc.ascii_lower(array), "true")
+    return array if array.type == target else array.cast(target)
+
+
+def group_of(array: pa.Array, column: Column) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Number of the group that each row belongs to; rows without a value are the last group."""
+    if column.names:
+        codes, last = array, len(column.names)
+    else:
+        codes = pc.index_in(array, value_set=pa.array(column.values, array.type)).cast(pa.int64())
+        last = len(column.values)
+    numbers: np.ndarray[Any, np.dtype[np.int64]] = pc.fill_null(codes, last).to_numpy(zero_copy_only=False)
+    return numbers
+
+
+class SplitWriter:
+    """Writes the rows of one split and hashes what they say."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path, self.schema, self.rows = path, schema, 0
+        self._hashes: list[dict[str, Any]] = [{} for _ in schema]
+        self._writer = pq.ParquetWriter(path, schema, compression="snappy")
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        if not batch.num_rows:
+            return
+        self._writer.write_batch(batch, row_group_size=ROWS_AT_ONCE)
+        for hashes, column in zip(self._hashes, batch.columns, strict=True):
+            _feed(hashes, "", column)
+        self.rows += batch.num_rows
+
+    def close(self) -> str:
+        """End the file; the digest of its rows."""
+        self._writer.close()
+        digest = hashlib.sha256(str(self.rows).encode())
+        for hashes in self._hashes:
+            for part in sorted(hashes):
+                digest.update(part.encode() + hashes[part].digest())
+        return digest.hexdigest()
+
+
+def _feed(hashes: dict[str, Any], part: str, array: pa.Array) -> None:
+    """Values, lengths and presence each go to a hash of their own: then batches can be cut anywhere."""
+
+    def add(name: str, data: Any) -> None:
+        hashes.setdefault(f"{part}.{name}", hashlib.sha256()).update(data)
+
+    kind = array.type
+    if not pa.types.is_null(kind):
+        add("there", array.is_valid().cast(pa.uint8()).to_numpy(zero_copy_only=False).tobytes())
+    if pa.types.is_struct(kind):
+        for number, member in enumerate(kind):
+            _feed(hashes, f"{part}/{member.name}", array.filter(array.is_valid()).field(number))
+        return
+    present = array.drop_null()
+    if pa.types.is_list(kind):
+        lengths = pc.list_value_length(present).cast(pa.int64())
+        add("lengths", lengths.to_numpy(zero_copy_only=False).tobytes())
+        _feed(hashes, f"{part}/item", present.flatten())
+    elif pa.types.is_string(kind) or pa.types.is_binary(kind):
+        lengths = pc.binary_length(present).cast(pa.int64())
+        add("lengths", lengths.to_numpy(zero_copy_only=False).tobytes())
+        _, offsets, data = present.buffers()
+        if data is not None and len(present):
+            ends = np.frombuffer(offsets, np.int32)[present.offset : present.offset + len(present) + 1]
+            add("bytes", memoryview(data)[ends[0] : ends[-1]])
+    else:
+        plain = present.cast(pa.uint8()) if pa.types.is_boolean(kind) else present
+        add("values", plain.to_numpy(zero_copy_only=False).tobytes())
+
+
+def content_hash(schema: pa.Schema, splits: dict[str, str]) -> str:
+    """One hash of the columns, their classes, and the rows of each split."""
+    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    said = {"form": FORM, "columns": [[name, features[name]] for name in schema.names], "splits": splits}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()

@@ -1,0 +1,187 @@
+"""Takes files in and makes a dataset of them; looking into them is the worker's business (inspection.py)."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from django.conf import settings
+from django.core.files import File
+from django.db import transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+from redis.exceptions import RedisError
+
+from webapp import storage
+from webapp.accounts.models import User, Workspace
+from webapp.datasets import suggestion
+from webapp.datasets.formats import all_extensions
+from webapp.datasets.models import Dataset, UploadedFile
+from webapp.datasets.uploading import IncomingFile, incoming_folder
+
+log = logging.getLogger(__name__)
+INSPECT = "datasets.inspect"
+PATIENCE_SECONDS = 30  # until a message that nobody took is sent again
+MAX_FILES = 50
+REQUEST_KEYS = {"task", "columns", "has_header", "split_column", "seed"}
+
+
+class IntakeError(Exception):
+    """The files or what was said about them cannot be taken; `fields` says which."""
+
+    def __init__(self, fields: dict[str, str], status: int = 422) -> None:
+        super().__init__(" ".join(fields.values()))
+        self.fields, self.status = fields, status
+
+
+def create_dataset(
+    *,
+    workspace: Workspace,
+    user: User | None,
+    files: Sequence[File],
+    name: str = "",
+    request: dict[str, Any] | None = None,
+) -> Dataset:
+    """Keep the files and have them inspected. Raises IntakeError; then nothing is kept."""
+    asked = checked_request(request or {})
+    _check_files(files)
+    names = [clean_name(file.name or "") for file in files]
+    title = " ".join(name.split())[:200] or Path(names[0]).stem[:200]
+    dataset: Dataset | None = None
+    try:
+        with transaction.atomic():
+            dataset = Dataset.objects.create(
+                workspace=workspace,
+                created_by=user,
+                name=title,
+                request=asked,
+                stage="waiting",
+                lease_until=timezone.now() + timedelta(seconds=PATIENCE_SECONDS),
+            )
+            for number, (file, said) in enumerate(zip(files, names, strict=True)):
+                _keep(dataset, number, file, said)
+    except BaseException:
+        if dataset is not None:
+            storage.delete_under(f"datasets/{dataset.pk}")
+        raise
+    publish_on_commit(dataset)
+    return dataset
+
+
+def delete_dataset(dataset: Dataset) -> None:
+    """Remove the dataset with all its files. Runs made on it stay; they remember its name."""
+    prefix = f"datasets/{dataset.pk}"
+    with transaction.atomic():
+        dataset.delete()
+        transaction.on_commit(lambda: storage.delete_under(prefix))
+
+
+def publish_on_commit(dataset: Dataset) -> None:
+    """Wake a worker for the inspection once the row can be seen."""
+    pk = dataset.pk
+    transaction.on_commit(lambda: publish(pk))
+
+
+def publish(dataset_id: int) -> bool:
+    """Send the wake-up; False if the broker is away (the dispatcher sends it again)."""
+    from webapp.celery import app
+
+    try:
+        app.send_task(INSPECT, args=[dataset_id], expires=2 * PATIENCE_SECONDS, retry=False)
+    except (OperationalError, RedisError, OSError) as error:
+        log.warning("The broker cannot be reached (%s); the dispatcher will send this again.", error)
+        return False
+    return True
+
+
+def clean_name(name: str) -> str:
+    """A file's name as its owner calls it: no path, no control or direction marks, at most 200 characters."""
+    base = name.replace("\\", "/").rsplit("/", 1)[-1]
+    printable = "".join(c for c in base if c.isprintable()).strip()
+    if len(printable) <= 200:
+        return printable or "unnamed"
+    suffix = PurePosixPath(printable).suffix[:20]
+    return printable[: 200 - len(suffix)] + suffix
+
+
+def checked_request(request: dict[str, Any]) -> dict[str, Any]:
+    """What the uploader said, with everything empty left out; raises IntakeError."""
+    said = {key: value for key, value in request.items() if value not in (None, "", {})}
+    wrong: dict[str, str] = {key: "There is no such option." for key in said if key not in REQUEST_KEYS}
+    if "task" in said and said["task"] not in suggestion.registered():
+        offered = ", ".join(suggestion.registered())
+        wrong["task"] = f"There is no task “{said['task']}”. Leave it out, or choose one of: {offered}."
+    columns = said.get("columns", {})
+    if not isinstance(columns, dict) or not all(
+        isinstance(role, str) and isinstance(column, str) for role, column in columns.items()
+    ):
+        wrong["columns"] = 'Say it as {"role": "column"}, for example {"text": "review", "label": "stars"}.'
+    elif columns and "task" not in wrong:
+        wrong |= _unknown_roles(said.get("task", ""), columns)
+    if not isinstance(said.get("has_header", True), bool):
+        wrong["has_header"] = "Say true or false, or leave it out."
+    if not isinstance(said.get("split_column", ""), str):
+        wrong["split_column"] = "Say the name of a column."
+    if type(said.get("seed", 0)) is not int:
+        wrong["seed"] = "Say a whole number."
+    if wrong:
+        raise IntakeError(wrong)
+    return said
+
+
+def _unknown_roles(task: str, columns: dict[str, str]) -> dict[str, str]:
+    registered = suggestion.registered()
+    tasks = [registered[task]] if task else list(registered.values())
+    known = {role for needs in tasks for role in needs.roles}
+    unknown = sorted(set(columns) - known)
+    if not unknown or not tasks:
+        return {}
+    return {"columns": f"No role is called “{unknown[0]}”. There are: {', '.join(sorted(known))}."}
+
+
+def _check_files(files: Sequence[File]) -> None:
+    if not files:
+        raise IntakeError({"file": f"Choose at least one file: {', '.join(all_extensions())}."})
+    if len(files) > MAX_FILES:
+        raise IntakeError({"file": f"These are {len(files)} files; at most {MAX_FILES} make one dataset."})
+    if sum(file.size or 0 for file in files) > settings.UPLOAD_MAX_BYTES:
+        limit = settings.UPLOAD_MAX_BYTES / 1e9
+        raise IntakeError(
+            {"file": f"Together the files are over the limit of {limit:.1f} GB of this server."}, status=413
+        )
+
+
+def _keep(dataset: Dataset, number: int, file: File, name: str) -> None:
+    """Into storage under a key of ours: nothing of the name that people chose, but a known extension."""
+    extension = Path(name).suffix.lower()
+    key = f"datasets/{dataset.pk}/uploads/{number}{extension if extension in all_extensions() else ''}"
+    if isinstance(file, IncomingFile):
+        size, digest = file.size or 0, file.sha256
+        storage.put(file.path, key, move=True)
+    else:
+        path = incoming_folder() / f"{dataset.pk}-{number}"
+        hashed, size = hashlib.sha256(), 0
+        try:
+            with path.open("wb") as target:
+                for chunk in file.chunks(storage.CHUNK):
+                    hashed.update(chunk)
+                    size += target.write(chunk)
+            digest = hashed.hexdigest()
+            storage.put(path, key, move=True)
+        finally:
+            path.unlink(missing_ok=True)
+    UploadedFile.objects.create(dataset=dataset, name=name, storage_key=key, size=size, sha256=digest)
+
+
+def copy_upload(upload: UploadedFile, folder: Path, number: int) -> Path:
+    """A local file to read: where storage has it, or a copy."""
+    local = storage.local_path(upload.storage_key)
+    if local is not None:
+        return local
+    path = folder / f"upload-{number}"
+    storage.get(upload.storage_key, path)
+    return path
