@@ -221,6 +221,7 @@ CONTENT_SECURITY_POLICY = {
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 0  # every uploaded file goes to disk in chunks
 FILE_UPLOAD_TEMP_DIR = os.environ.get("TUNEBOARD_UPLOAD_DIR") or None
+FILE_UPLOAD_HANDLERS = ["webapp.datasets.uploading.IncomingUploadHandler"]
 UPLOAD_MAX_BYTES = int(os.environ.get("TUNEBOARD_UPLOAD_MAX_BYTES") or 20 * 2**30)
 
 # -- Runs ---------------------------------------------------------------------------------------
