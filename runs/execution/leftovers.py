@@ -29,11 +29,19 @@ def clear(worker: Worker) -> None:
     """At the start of a worker: end its predecessor's attempts and remove what they left.
 
     The predecessor is dead for sure, because this process holds the lock on its name; so nobody has to
-    wait for its leases to expire. Folders of other workers' live attempts are left alone.
+    wait for its leases to expire.
     """
     for attempt in Attempt.objects.filter(worker=worker, finished_at=None):
         with contextlib.suppress(LeaseLost):
             lifecycle.lose(attempt, lifecycle.worker_lost(attempt))
+    sweep()
+
+
+def sweep() -> None:
+    """Remove the folders of attempts that are over, and end their trainers if they have not ended yet.
+
+    A worker that was killed, and whose name nobody took over, leaves its folders to the others here.
+    """
     if not settings.WORK_DIR.is_dir():
         return
     for folder in sorted(settings.WORK_DIR.iterdir()):

@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import close_old_connections, connection
 
 from runs import lifecycle
+from runs.execution import leftovers
 from runs.execution.outages import AWAY
 from runs.execution.supervise import Supervision
 from runs.execution.trainer import Trainer
@@ -59,7 +60,10 @@ class Slot:
     def _claim(self) -> Attempt | None:
         close_old_connections()
         try:
-            return lifecycle.claim(self._worker, self._worker.queues)
+            attempt = lifecycle.claim(self._worker, self._worker.queues)
+            if attempt is None:  # there is time to tidy up
+                leftovers.sweep()
+            return attempt
         except AWAY as error:
             connection.close()
             log.warning("The database is away: %s", str(error).strip())

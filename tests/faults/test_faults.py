@@ -28,6 +28,7 @@ class Place:
     cluster: Cluster
     kind: str
     settings: dict[str, Any]
+    less: dict[str, Any]  # what makes it a short run
     middle: int  # a step after its first checkpoint
     weights: dict[str, bytes] = field(default_factory=dict)
     points: list[tuple[Any, ...]] = field(default_factory=list)
@@ -57,18 +58,18 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if request.param == "scripted":
         command = shlex.join([sys.executable, str(SCRIPTED)])
         settings: dict[str, Any] = {"steps": 60, "delay": 0.1, "checkpoint_every": 10}
-        found = Place(Cluster(home, command), "scripted", settings, middle=14)
+        found = Place(Cluster(home, command), "scripted", settings, {"steps": 3}, middle=14)
     else:
         settings = {
-            "num_train_epochs": 40,
+            "num_train_epochs": 16,
             "per_device_train_batch_size": 8,
             "precision": "fp32",
             "early_stopping_patience": 0,
-            "save_steps": 100,
-            "eval_steps": 300,
+            "save_steps": 50,
+            "eval_steps": 120,
             "seed": 11,
         }
-        found = Place(Cluster(home), "real", settings, middle=150)
+        found = Place(Cluster(home), "real", settings, {"num_train_epochs": 1}, middle=75)
     found.worker = found.cluster.start("worker")
     found.cluster.start("dispatcher")
     try:
@@ -101,6 +102,7 @@ def test_the_worker_is_killed_and_started_again(place: Place) -> None:
     assert resumed(place, run)
 
 
+@pytest.mark.parametrize("place", ["scripted"], indirect=True, scope="module")
 def test_the_worker_is_killed_and_another_takes_over(place: Place) -> None:
     run = place.begin()
     other = place.cluster.start("worker")
@@ -125,12 +127,14 @@ def test_the_worker_is_killed_and_another_takes_over(place: Place) -> None:
 def test_valkey_is_killed(place: Place) -> None:
     run = place.begin()
     place.cluster.kill_valkey()
-    waiting = place.cluster.submit(place.kind, **place.settings)  # the broker is away: no message
+    waiting = place.cluster.submit(
+        place.kind, **place.settings | place.less
+    )  # the broker is away: no message
     place.cluster.wait_for_step(run, place.middle + 5)
     place.cluster.valkey.start()
     place.check(run)
     assert outcomes(place, run) == ["succeeded"]
-    place.check(waiting)
+    place.cluster.wait_for_success(waiting)
 
 
 def test_postgres_is_killed(place: Place) -> None:

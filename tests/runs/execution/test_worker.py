@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
+from runs import lifecycle
 from runs.execution import hosts, leftovers
 from runs.execution.trainer import Trainer, oom_kills, reduced_environment
 from runs.execution.worker import WorkerProcess
@@ -150,6 +152,12 @@ def test_a_worker_ends_what_its_predecessor_left_and_touches_no_other(
     assert Run.objects.get(pk=dead.pk).status == "queued"
     assert Run.objects.get(pk=live.pk).status == "running"
     assert trainer.process.wait(10) == -9
+    # The other worker is killed, too, and none takes its name over: whoever is left tidies up.
+    Attempt.objects.filter(pk=theirs.pk).update(lease_until=timezone.now())
+    lifecycle.lose_expired(theirs.pk)
+    (settings.WORK_DIR / f"{live.pk}-1" / leftovers.NOTE).unlink()  # it names this very process
+    leftovers.sweep()
+    assert list(settings.WORK_DIR.iterdir()) == []
 
 
 def test_a_process_that_only_has_the_same_number_is_left_alone(
