@@ -112,7 +112,7 @@ LEARNING_RATE = Setting(
     5e-5,
     minimum=1e-8,
     maximum=1.0,
-    defaults_by_method=(("full", 5e-5), ("last_layers", 2e-4), ("lora", 1e-3)),
+    defaults_by_method=(("full", 1e-4), ("last_layers", 2e-4), ("lora", 1e-3)),
 )
 NUM_TRAIN_EPOCHS = Setting(
     "num_train_epochs",
