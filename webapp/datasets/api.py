@@ -102,15 +102,19 @@ def list_datasets(
 @router.post("", response={201: DatasetOut, **ERRORS}, summary="Upload a dataset")
 def upload(
     request: HttpRequest,
-    file: list[UploadedFile] = File(..., description="Repeat it for several files."),
-    name: str = Form(""),
-    task: str = Form("", description="What it is for; leave it out for a suggestion."),
-    columns: str = Form("", description='JSON: {"role": "column"}.'),
-    has_header: bool | None = Form(None, description="For CSV and TSV; found out if left out."),
-    split_column: str = Form("", description="A column that says train, validation or test."),
-    seed: int | None = Form(None, description="For the split that is made."),
+    file: File[list[UploadedFile]],
+    name: Form[str] = "",
+    task: Form[str] = "",
+    columns: Form[str] = "",
+    has_header: Form[bool | None] = None,
+    split_column: Form[str] = "",
+    seed: Form[int | None] = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Takes CSV, TSV, JSON Lines and Parquet. Inspection goes on afterwards: ask for the dataset by its id."""
+    """Takes CSV, TSV, JSON Lines and Parquet; `file` may be repeated. Inspection goes on afterwards: ask by id.
+
+    All else is optional: `task` and `columns` (JSON, role to column) instead of the suggestion, `has_header` for
+    CSV and TSV, `split_column` for a column that says train, validation or test, `seed` for the split that is made.
+    """
     require_editor(request)
     try:
         mapping = json.loads(columns) if columns else {}

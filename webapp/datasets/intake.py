@@ -42,7 +42,7 @@ def create_dataset(
     *,
     workspace: Workspace,
     user: User | None,
-    files: Sequence[File],
+    files: Sequence[File[bytes]],
     name: str = "",
     request: dict[str, Any] | None = None,
 ) -> Dataset:
@@ -143,7 +143,7 @@ def _unknown_roles(task: str, columns: dict[str, str]) -> dict[str, str]:
     return {"columns": f"No role is called “{unknown[0]}”. There are: {', '.join(sorted(known))}."}
 
 
-def _check_files(files: Sequence[File]) -> None:
+def _check_files(files: Sequence[File[bytes]]) -> None:
     if not files:
         raise IntakeError({"file": f"Choose at least one file: {', '.join(all_extensions())}."})
     if len(files) > MAX_FILES:
@@ -155,7 +155,7 @@ def _check_files(files: Sequence[File]) -> None:
         )
 
 
-def _keep(dataset: Dataset, number: int, file: File, name: str) -> None:
+def _keep(dataset: Dataset, number: int, file: File[bytes], name: str) -> None:
     """Into storage under a key of ours: nothing of the name that people chose, but a known extension."""
     extension = Path(name).suffix.lower()
     key = f"datasets/{dataset.pk}/uploads/{number}{extension if extension in all_extensions() else ''}"

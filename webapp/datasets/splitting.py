@@ -49,7 +49,7 @@ def _shared_out(totals: NDArray[np.int64], left: NDArray[np.int64], count: int) 
     spare = np.maximum(left - 1, 0)
     if spare.sum() < count:  # one-row groups all over: the largest groups give theirs
         spare = left.copy()
-    exact = totals * (count / max(1, totals.sum()))
+    exact: NDArray[np.float64] = totals * (count / max(1, totals.sum()))
     taken = np.minimum(np.floor(exact).astype(np.int64), spare)
     # Ties go to the smaller group, so that rare classes are seen outside training too.
     order = np.lexsort((np.arange(len(totals)), totals, -(exact - np.floor(exact))))

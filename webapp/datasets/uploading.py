@@ -35,12 +35,12 @@ def clear_abandoned() -> None:
             path.unlink(missing_ok=True)
 
 
-class IncomingFile(UploadedFile):
+class IncomingFile(UploadedFile):  # type: ignore[type-arg]
     """A file that has arrived. Closing it removes it, unless it was moved away before."""
 
     def __init__(self, path: Path, name: str, content_type: str | None, size: int, sha256: str) -> None:
         opened: IO[bytes] = path.open("rb")
-        super().__init__(opened, name, content_type, size)  # type: ignore[arg-type]
+        super().__init__(opened, name, content_type, size)
         self.path = path
         self.sha256 = sha256
 

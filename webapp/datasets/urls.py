@@ -1,4 +1,15 @@
-from django.urls import URLPattern
+from django.urls import path
+
+from webapp.datasets import views
 
 app_name = "datasets"
-urlpatterns: list[URLPattern] = []
+urlpatterns = [
+    path("", views.dataset_list, name="list"),
+    path("upload/", views.upload, name="upload"),
+    path("samples/<slug:slug>/", views.use_sample, name="use_sample"),
+    path("<int:pk>/", views.detail, name="detail"),
+    path("<int:pk>/progress/", views.progress, name="progress"),
+    path("<int:pk>/pictures/<slug:name>/", views.picture, name="picture"),
+    path("<int:pk>/rename/", views.rename, name="rename"),
+    path("<int:pk>/delete/", views.delete, name="delete"),
+]

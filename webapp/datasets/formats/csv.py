@@ -189,10 +189,9 @@ def guess_header(rows: list[list[str]]) -> bool:
             continue
         if cell and sum(bool(NUMBER.fullmatch(value)) for value in below) == len(below):
             return True  # a word above numbers
-        repeats = len(set(below)) <= len(below) / 2
-        if repeats and cell in below:
+        if cell in below:
             return False  # one more of the values below it
-        if repeats and cell:
+        if cell and len(set(below)) <= len(below) / 2:
             return True
     average = [len(cell) for row in rest for cell in row]
     short = max(len(cell) for cell in first) <= max(30, sum(average) / max(1, len(average)))

@@ -55,7 +55,7 @@ class Parquet(Format):
             )
         names = unique_names(schema.names, source, problems)
         fields, conversions = [], []
-        for name, field in zip(names, schema, strict=True):
+        for place, (name, field) in enumerate(zip(names, schema, strict=True)):
             converted = _conversion(field.type)
             if converted is None:
                 problems.warn(
@@ -64,9 +64,16 @@ class Parquet(Format):
                     file=source.name,
                     column=name,
                 )
-                converted = (pa.field("", pa.null()), lambda array: pa.nulls(len(array)))
+                continue
             fields.append(converted[0].with_name(name))
-            conversions.append(converted[1])
+            conversions.append((place, converted[1]))
+        if not fields:
+            raise Refused(
+                "no_columns",
+                "No column of the file holds anything that a task can use.",
+                "Write text, numbers or pictures into its columns.",
+                file=source.name,
+            )
         result = pa.schema(fields)
         unpacked = sum(group.total_byte_size for group in groups)
         rows = batch_rows(unpacked / file.metadata.num_rows)
@@ -88,14 +95,14 @@ def _damaged(source: Source) -> Refused:
 
 
 def _batches(
-    file: pq.ParquetFile, source: Source, schema: pa.Schema, conversions: list[Convert], rows: int
+    file: pq.ParquetFile, source: Source, schema: pa.Schema, conversions: list[tuple[int, Convert]], rows: int
 ) -> Iterator[pa.RecordBatch]:
     done = 0
     try:
         for batch in file.iter_batches(batch_size=rows, use_threads=False):
             arrays = [
-                convert(column).cast(field.type)
-                for convert, column, field in zip(conversions, batch.columns, schema, strict=True)
+                convert(batch.column(place)).cast(field.type)
+                for (place, convert), field in zip(conversions, schema, strict=True)
             ]
             done += batch.num_rows
             source.progress(done, file.metadata.num_rows)

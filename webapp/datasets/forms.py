@@ -1,0 +1,81 @@
+"""What people say about a dataset: files and hints when they upload it, a name later."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+
+from webapp.datasets import suggestion
+from webapp.datasets.formats import all_extensions
+from webapp.datasets.models import Dataset
+
+HEADER = {"": "Find out", "yes": "Column names", "no": "Already data"}
+
+
+class ManyFiles(forms.ClearableFileInput):
+    allow_multiple_selected = True
+
+
+class FilesField(forms.FileField):
+    """Several files in one field."""
+
+    def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[bytes]]:
+        files = data if isinstance(data, list | tuple) else [data] if data else []
+        if not files:
+            raise forms.ValidationError(f"Choose at least one file: {', '.join(all_extensions())}.")
+        return list(files)
+
+
+class UploadForm(forms.Form):
+    """One file or several of one dataset. Everything but the files can be left as it is."""
+
+    file = FilesField(label="Files", widget=ManyFiles)
+    name = forms.CharField(required=False, max_length=200, help_text="Left empty, it is the first file's.")
+    task = forms.ChoiceField(
+        required=False, label="What for", help_text="Left open, a task is suggested by what the columns hold."
+    )
+    header = forms.ChoiceField(
+        required=False,
+        label="The first line is",
+        choices=list(HEADER.items()),
+        help_text="Of CSV and TSV files.",
+    )
+    split_column = forms.CharField(
+        required=False,
+        max_length=100,
+        help_text="If a column says train, validation or test for each row: its name. Else a split is made.",
+    )
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fields["file"].widget.attrs |= {
+            "accept": ",".join(all_extensions()),
+            "data-limit": settings.UPLOAD_MAX_BYTES,
+        }
+        task = self.fields["task"]
+        assert isinstance(task, forms.ChoiceField)
+        task.choices = [
+            ("", "Suggest one"),
+            *((needs.slug, needs.title) for needs in suggestion.registered().values()),
+        ]
+
+    def request(self) -> dict[str, Any]:
+        """As Dataset.request."""
+        said = self.cleaned_data
+        return {
+            "task": said["task"],
+            "has_header": {"yes": True, "no": False}.get(said["header"]),
+            "split_column": said["split_column"],
+        }
+
+
+class RenameForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Name and description; the rows of a dataset never change."""
+
+    class Meta:
+        model = Dataset
+        fields = ("name", "description")
+        widgets = {"description": forms.Textarea(attrs={"rows": 3})}

@@ -1,0 +1,117 @@
+"""What a dataset's page shows of a version, in the order and words that it is read in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from webapp.datasets.models import DatasetVersion
+
+KIND_ICONS = {
+    "text": "article",
+    "label": "tag",
+    "integer": "hash",
+    "float": "percentage",
+    "boolean": "check",
+    "image": "photo",
+    "messages": "messages",
+    "json": "code",
+}
+MOST_BARS = 30
+
+
+@dataclass(frozen=True)
+class Bar:
+    """How many rows have a value, in all and a split."""
+
+    name: str
+    total: int
+    splits: str
+
+
+@dataclass(frozen=True)
+class ShownColumn:
+    """A column with its facts as words."""
+
+    name: str
+    kind: str
+    icon: str
+    nulls: int
+    facts: tuple[tuple[str, Any], ...]  # (what, number or text)
+    bars: tuple[Bar, ...]  # most frequent first
+    most: int  # of the longest bar
+    hidden: int  # values without a bar
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value of the first rows. `kind` says how it is shown."""
+
+    kind: str
+    value: Any
+
+
+def shown_columns(version: DatasetVersion) -> list[ShownColumn]:
+    return [_column(column) for column in version.columns]
+
+
+def _column(column: dict[str, Any]) -> ShownColumn:
+    facts: list[tuple[str, Any]] = []
+    if chars := column.get("chars"):
+        facts += [("characters, typically", chars["p50"]), ("longest", chars["max"])]
+    if column.get("min") is not None:
+        facts += [("from", column["min"]), ("to", column["max"])]
+    if column.get("mean") is not None and "counts" not in column:
+        facts.append(("on average", column["mean"]))
+    if column.get("distinct") is not None:
+        facts.append(("classes" if column["kind"] == "label" else "different", column["distinct"]))
+    bars = _bars(column.get("counts") or {})
+    return ShownColumn(
+        name=column["name"],
+        kind=column["kind"],
+        icon=KIND_ICONS.get(column["kind"], "columns"),
+        nulls=column.get("nulls", 0),
+        facts=tuple(facts),
+        bars=tuple(bars[:MOST_BARS]),
+        most=bars[0].total if bars else 0,
+        hidden=max(0, len(bars) - MOST_BARS),
+    )
+
+
+def _bars(counts: dict[str, dict[str, int]]) -> list[Bar]:
+    names = {name for split in counts.values() for name in split}
+    bars = []
+    for name in names:
+        per_split = {split: numbers.get(name, 0) for split, numbers in counts.items()}
+        told = ", ".join(f"{number:,} {split}" for split, number in per_split.items())
+        bars.append(Bar(name, sum(per_split.values()), told))
+    return sorted(bars, key=lambda bar: (-bar.total, bar.name))
+
+
+def shown_rows(version: DatasetVersion) -> list[list[Cell]]:
+    """The first rows, a cell a column in the columns' order."""
+    kinds = {column["name"]: column["kind"] for column in version.columns}
+    return [
+        [Cell(kind if row.get(name) is not None else "empty", row.get(name)) for name, kind in kinds.items()]
+        for row in version.preview
+    ]
+
+
+def split_story(version: DatasetVersion) -> str:
+    """How the split came about, in a sentence."""
+    split = version.details.get("split") or {}
+    origin = {
+        "column": f"The column “{split.get('column')}” says which rows train, validate and test.",
+        "files": "The names of the files say which rows train, validate and test.",
+    }.get(split.get("from", ""), "")
+    drawn = split.get("drawn") or []
+    if not drawn:
+        return origin
+    names = " and ".join(drawn)
+    parts = [
+        f"{split.get('share', 0.1):.0%} of the rows {'each ' if len(drawn) > 1 else ''}drawn for {names}"
+    ]
+    if split.get("stratified_by"):
+        parts.append(f"in the same proportions of “{split['stratified_by']}”")
+    parts.append(f"seed {split.get('seed')}")
+    return f"{origin} {', '.join(parts)}.".strip()

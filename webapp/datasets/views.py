@@ -1,0 +1,171 @@
+"""Pages about datasets: the list, the upload, a page a dataset."""
+
+from __future__ import annotations
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.db.models import F
+from django.http import Http404, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
+
+from webapp import storage
+from webapp.accounts.access import editor_required
+from webapp.datasets import intake, samples, suggestion
+from webapp.datasets.forms import RenameForm, UploadForm
+from webapp.datasets.listing import DatasetFilter
+from webapp.datasets.models import Dataset
+from webapp.datasets.presentation import shown_columns, shown_rows, split_story
+from webapp.datasets.preview import content_type
+from webapp.polling import not_modified, tag_of, tag_of_many, tagged
+from webapp.requests import Request
+
+PAGE = 30
+
+
+def _dataset(request: Request, pk: int) -> Dataset:
+    mine = Dataset.objects.filter(workspace=request.workspace).select_related("version", "created_by")
+    dataset: Dataset = get_object_or_404(mine, pk=pk)
+    return dataset
+
+
+@require_GET
+def dataset_list(request: Request) -> HttpResponse:
+    mine = Dataset.objects.filter(workspace=request.workspace)
+    chosen = DatasetFilter(request.GET)
+    found = chosen.apply(mine).select_related("version").prefetch_related("files")
+    page = Paginator(found, PAGE).get_page(request.GET.get("page"))
+    rows = list(page.object_list)
+    tag = tag_of_many([(row.pk, row.row_version) for row in rows], request.get_full_path())
+    if request.htmx and (unchanged := not_modified(request, tag)):
+        return unchanged
+    used = set(
+        mine.exclude(sample="").exclude(status=Dataset.Status.INVALID).values_list("sample", flat=True)
+    )
+    context = {
+        "filter": chosen,
+        "page": page,
+        "total": mine.count(),
+        "working": any(row.status == Dataset.Status.INSPECTING for row in rows),
+        "samples": [(sample, sample.slug in used) for sample in samples.all_samples()],
+        "tasks": suggestion.registered(),
+        "tag": tag,
+    }
+    template = "datasets/list.html#rows" if request.htmx else "datasets/list.html"
+    return tagged(render(request, template, context), tag)
+
+
+@require_http_methods(["GET", "POST"])
+@editor_required
+def upload(request: Request) -> HttpResponse:
+    form = UploadForm()
+    if request.method == "POST":
+        form = UploadForm(request.POST, request.FILES)
+        if getattr(request, "upload_too_large", False):
+            form.add_error("file", "Together the files are over the limit of this server. Upload fewer rows.")
+        elif form.is_valid():
+            try:
+                dataset = intake.create_dataset(
+                    workspace=request.workspace,
+                    user=request.user,
+                    files=form.cleaned_data["file"],
+                    name=form.cleaned_data["name"],
+                    request=form.request(),
+                )
+            except intake.IntakeError as error:
+                for field, message in error.fields.items():
+                    form.add_error(field if field in form.fields else None, message)
+            else:
+                return redirect("datasets:detail", dataset.pk)
+    return render(request, "datasets/upload.html", {"form": form}, status=422 if form.errors else 200)
+
+
+@require_POST
+@editor_required
+def use_sample(request: Request, slug: str) -> HttpResponse:
+    try:
+        dataset = samples.use_sample(slug, request.workspace, request.user)
+    except KeyError as error:
+        raise Http404(str(error)) from error
+    return redirect("datasets:detail", dataset.pk)
+
+
+@require_GET
+def detail(request: Request, pk: int) -> HttpResponse:
+    dataset = _dataset(request, pk)
+    return tagged(render(request, "datasets/detail.html", _shown(dataset)), tag_of(dataset))
+
+
+@require_GET
+def progress(request: Request, pk: int) -> HttpResponse:
+    """The part of the page that changes while files are inspected."""
+    dataset = _dataset(request, pk)
+    tag = tag_of(dataset)
+    if unchanged := not_modified(request, tag):
+        return unchanged
+    return tagged(render(request, "datasets/detail.html#progress", _shown(dataset)), tag)
+
+
+def _shown(dataset: Dataset) -> dict[str, object]:
+    version = dataset.version
+    suggested = version.suggested if version else {}
+    needs = suggestion.registered().get(suggested.get("task", ""))
+    return {
+        "dataset": dataset,
+        "version": version,
+        "files": dataset.files.order_by("pk"),
+        "tag": tag_of(dataset),
+        "columns": shown_columns(version) if version else [],
+        "rows": shown_rows(version) if version else [],
+        "split_story": split_story(version) if version else "",
+        "task_title": needs.title if needs else "",
+    }
+
+
+@require_GET
+def picture(request: Request, pk: int, name: str) -> HttpResponse:
+    """A picture of the first rows, as nothing but a picture."""
+    version = _dataset(request, pk).version
+    known = {
+        value["picture"]
+        for row in (version.preview if version else [])
+        for value in row.values()
+        if isinstance(value, dict)
+    }
+    if version is None or not name or name not in known:
+        raise Http404("There is no such picture.")
+    try:
+        with storage.open_file(f"datasets/{pk}/previews/{version.content_hash}/{name}") as opened:
+            data = opened.read()
+    except FileNotFoundError as error:
+        raise Http404("There is no such picture.") from error
+    response = HttpResponse(data, content_type=content_type(data) or "application/octet-stream")
+    response["Content-Disposition"] = f'inline; filename="{name}"'
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    response["Cache-Control"] = "private, max-age=3600"
+    return response
+
+
+@require_http_methods(["GET", "POST"])
+@editor_required
+def rename(request: Request, pk: int) -> HttpResponse:
+    dataset = _dataset(request, pk)
+    form = RenameForm(request.POST if request.method == "POST" else None, instance=dataset)
+    if request.method == "POST" and form.is_valid():
+        Dataset.objects.filter(pk=pk, workspace=request.workspace).update(
+            name=form.cleaned_data["name"],
+            description=form.cleaned_data["description"],
+            row_version=F("row_version") + 1,
+        )
+        return redirect("datasets:detail", pk)
+    status = 422 if form.errors else 200
+    return render(request, "datasets/rename.html", {"form": form, "dataset": dataset}, status=status)
+
+
+@require_POST
+@editor_required
+def delete(request: Request, pk: int) -> HttpResponse:
+    dataset = _dataset(request, pk)
+    intake.delete_dataset(dataset)
+    messages.success(request, f"“{dataset.name}” is deleted, with all its files.")
+    return redirect("datasets:list")
