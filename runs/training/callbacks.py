@@ -43,7 +43,7 @@ class Memory:
         return cls(**json.loads((folder / MEMORY_NAME).read_text()))
 
 
-class Reporting(TrainerCallback):
+class Reporting(TrainerCallback):  # type: ignore[misc]
     """Turns the Trainer's logs into events, and a loss that is no number into a failure."""
 
     def __init__(self, context: Context) -> None:
@@ -105,7 +105,7 @@ class Reporting(TrainerCallback):
                 )
 
 
-class Pacing(TrainerCallback):
+class Pacing(TrainerCallback):  # type: ignore[misc]
     """Decides when to save, when to stop early, and when to leave because the run was asked to."""
 
     def __init__(self, context: Context, memory: Memory, patience: int) -> None:

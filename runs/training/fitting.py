@@ -81,19 +81,19 @@ def total_steps(settings: dict[str, Any], rows: int) -> int:
     """Optimiser steps that the settings come to."""
     if settings["max_steps"] > 0:
         return int(settings["max_steps"])
-    return max(1, math.ceil(_steps_an_epoch(settings, rows) * settings["num_train_epochs"]))
+    return max(1, math.ceil(_steps_an_epoch(settings, rows) * float(settings["num_train_epochs"])))
 
 
 def _steps_an_epoch(settings: dict[str, Any], rows: int) -> int:
-    batches = math.ceil(rows / settings["per_device_train_batch_size"])
-    return max(1, math.ceil(batches / settings["gradient_accumulation_steps"]))
+    batches = math.ceil(rows / int(settings["per_device_train_batch_size"]))
+    return max(1, math.ceil(batches / int(settings["gradient_accumulation_steps"])))
 
 
 def _evaluation_interval(settings: dict[str, Any], rows: int, total: int) -> int:
     return max(1, min(_steps_an_epoch(settings, rows), math.ceil(total / FEWEST_EVALUATIONS)))
 
 
-class EpochSampler(Sampler[int]):
+class EpochSampler(Sampler[int]):  # type: ignore[misc]
     """The order of an epoch, from seed and epoch alone, so that a resumed run finds its place in it.
 
     With lengths (tokens a row), rows of like length share a batch: less padding, about 1.7 times as

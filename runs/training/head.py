@@ -83,7 +83,7 @@ def fit_head(
 
 def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
     """(name, module) of the last linear layer, whose outputs are the classes; raises TrainingFailure."""
-    classes = int(model.config.num_labels)  # type: ignore[union-attr, arg-type]
+    classes = int(model.config.num_labels)
     found = [
         (name, module)
         for name, module in model.named_modules()
@@ -146,7 +146,7 @@ def compute_features(
 
 def _put(holder: nn.Module, child: str, module: nn.Module) -> None:
     if child.isdigit():
-        holder[int(child)] = module  # type: ignore[index, operator]
+        holder[int(child)] = module
     else:
         setattr(holder, child, module)
 

@@ -9,8 +9,12 @@ from typing import Any, Protocol
 class Examples(Protocol):
     """Rows of one split, ready for the model."""
 
-    labels: Sequence[int]
-    lengths: Sequence[int] | None  # tokens a row, where rows differ
+    @property
+    def labels(self) -> Sequence[int]: ...
+
+    @property
+    def lengths(self) -> Sequence[int] | None:
+        """Tokens a row, where rows differ."""
 
     def __len__(self) -> int: ...
 

@@ -78,7 +78,7 @@ def layer_stack(model: nn.Module) -> tuple[str, nn.Module]:
 def hold_in_evaluation(module: nn.Module) -> None:
     """Keep a module in evaluation mode whatever `model.train()` says."""
     module.eval()
-    module.train = lambda mode=True: module  # type: ignore[method-assign, assignment, misc]
+    module.train = lambda mode=True: module
 
 
 def add_lora(model: Any, context: Context, **changes: Any) -> Any:
