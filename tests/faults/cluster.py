@@ -135,10 +135,6 @@ class Cluster:
     def step(self, run: int) -> int:
         return int(self.rows("SELECT step FROM runs_run WHERE id = %s", run)[0][0])
 
-    def wait_for_step(self, run: int, step: int) -> None:
-        until(lambda: self.step(run) >= step or self._over(run), 90)
-        assert not self._over(run), f"the run was {self.status(run)} before step {step}: {self.why(run)}"
-
     def wait_for_checkpoint(self, run: int) -> None:
         query = "SELECT count(*) FROM runs_checkpoint WHERE run_id = %s"
         until(lambda: self.rows(query, run)[0][0] > 0 or self._over(run), 90)
