@@ -18,6 +18,7 @@ from runs.execution.messages import wake
 from runs.execution.outages import AWAY
 from runs.lifecycle import LeaseLost
 from runs.models import Attempt, Run
+from webapp.datasets.inspection import requeue_due
 
 log = logging.getLogger(__name__)
 MOST_WAKES = 8  # a round and a queue; a worker that has finished a run looks for the next by itself
@@ -63,16 +64,9 @@ def _messages_in(queue: str) -> int:
         return 0
 
 
-def requeue_inspections() -> None:
-    """The same for datasets whose inspection has stopped half-way."""
-    from webapp.datasets.inspection import requeue_due
-
-    requeue_due()
-
-
 def dispatch_once() -> None:
     """One round; each duty by itself, so that a failing one does not keep the others from theirs."""
-    for duty in (reap, publish_waiting, requeue_inspections):
+    for duty in (reap, publish_waiting, requeue_due):
         close_old_connections()
         try:
             duty()

@@ -87,7 +87,7 @@ def test_a_duty_that_fails_keeps_no_other_from_its_turn(monkeypatch: pytest.Monk
     broken.__name__ = "reap"
     monkeypatch.setattr(dispatch, "reap", broken)
     monkeypatch.setattr(dispatch, "publish_waiting", lambda: done.append("publish"))
-    monkeypatch.setattr(dispatch, "requeue_inspections", lambda: done.append("inspections"))
+    monkeypatch.setattr(dispatch, "requeue_due", lambda: done.append("inspections"))
     dispatch.dispatch_once()
     assert done == ["publish", "inspections"]
 
