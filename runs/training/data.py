@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel, Dataset, disable_progress_bars
 
 from runs.training.context import Context
 from runs.training.events import TrainingFailure
 
 log = logging.getLogger("runs.training")
+disable_progress_bars()  # the run's page has its own; in a log they are noise
 HELD_OUT = 0.1  # of the training rows, where a dataset has no validation split
 
 

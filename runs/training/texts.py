@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, disable_progress_bars
+from datasets import Dataset
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -18,8 +18,6 @@ from runs.training.data import check_texts
 from runs.training.events import TrainingFailure
 from runs.training.inputs import Examples
 from runs.training.pooling import use_mean_pooling
-
-disable_progress_bars()
 
 
 class TextInputs:

@@ -82,7 +82,7 @@ def test_a_missing_column_is_named_with_those_there_are(
 ) -> None:
     columns = {"text": "body", "label": "label"}
     found = failure_of(write_spec(tiny_model("bert"), texts, "head", columns=columns))
-    assert "no column 'body'" in found["message"] and "label, text" in found["message"]
+    assert "no column 'body'" in found["message"] and "text, label" in found["message"]
 
 
 def test_a_broken_parquet_file_is_bad_data(
