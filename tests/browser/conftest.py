@@ -123,13 +123,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        reason = "Chromium is not installed (apt-get install chromium, or playwright install chromium)"
-        if os.environ.get("TUNEBOARD_REQUIRE_BROWSER"):
-            pytest.fail(reason)
-        pytest.skip(reason)
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        executable = CHROMIUM or playwright.chromium.executable_path
+        if not Path(executable).exists():
+            reason = "Chromium is not installed (apt-get install chromium, or playwright install chromium)"
+            if os.environ.get("TUNEBOARD_REQUIRE_BROWSER"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        running = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield running
         running.close()
 

@@ -24,6 +24,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from webapp.embedded import Postgres, Valkey
+from webapp.management.commands.serve import command
 from webapp.supervisor import Supervisor
 
 MANAGE = Path(__file__).resolve().parents[3] / "manage.py"
@@ -56,6 +57,7 @@ class Command(BaseCommand):
             lock.close()
 
     def start(self, supervisor: Supervisor, postgres: Postgres | None, valkey: Valkey | None) -> None:
+        os.chdir(settings.ROOT)  # the web server finds its application from here
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
         services = {}
         if postgres is not None:
@@ -69,27 +71,7 @@ class Command(BaseCommand):
             raise CommandError("The database could not be brought up to date; the reason is above.")
         if supervisor.stopping.is_set():
             return
-        bind = settings.BIND
-        web = [
-            sys.executable,
-            "-m",
-            "granian",
-            "--interface",
-            "wsgi",
-            "--host",
-            bind,
-            "--port",
-            str(settings.PORT),
-        ]
-        web += [
-            "--blocking-threads",
-            "16",
-            "--no-ws",
-            "--workers-kill-timeout",
-            "10",
-            "webapp.wsgi:application",
-        ]
-        supervisor.add("web", web, environment)
+        supervisor.add("web", command(), environment)
         supervisor.add("worker", [sys.executable, str(MANAGE), "worker"], environment)
         supervisor.add("dispatcher", [sys.executable, str(MANAGE), "dispatcher"], environment)
         supervisor.checks.append(Servers(supervisor, postgres, valkey))

@@ -1,0 +1,151 @@
+"""`manage.py doctor`: what is wrong with this deployment, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import redis
+from django.conf import settings
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.core.management.base import BaseCommand
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.utils import DatabaseError
+
+from webapp.catalog.starters import all_starters
+
+LARGEST_SKEW = 5.0  # seconds; leases are 60
+FEWEST_FREE_BYTES = 5 * 2**30
+
+
+class Wrong(Exception):
+    """A check that failed: what is wrong, and what to do."""
+
+
+def database() -> str:
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW server_version")
+            version = cursor.fetchone()[0]
+    except DatabaseError as error:
+        raise Wrong(
+            f"no answer: {str(error).strip()}. Is `manage.py up` running on this home, or is DATABASE_URL right?"
+        ) from error
+    return f"Postgres {version}"
+
+
+def migrations() -> str:
+    executor = MigrationExecutor(connection)
+    waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
+    if waiting:
+        raise Wrong(f"{len(waiting)} not applied. Run `manage.py prepare`.")
+    return "all applied"
+
+
+def clock() -> str:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT extract(epoch FROM clock_timestamp())")
+        skew = time.time() - float(cursor.fetchone()[0])
+    if abs(skew) > LARGEST_SKEW:
+        raise Wrong(f"{abs(skew):.0f} s away from the database's. Have both hosts keep time by NTP.")
+    return f"{abs(skew):.1f} s away from the database's"
+
+
+def broker() -> str:
+    try:
+        client = redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=3)
+        info: Any = client.info("server")
+    except redis.RedisError as error:
+        raise Wrong(f"no answer: {error}. Runs are still queued, and start once it is back.") from error
+    return f"{info.get('server_name', 'redis').capitalize()} {info.get('valkey_version') or info['redis_version']}"
+
+
+def storage() -> str:
+    name = f"doctor/{uuid.uuid4().hex}"
+    try:
+        saved = default_storage.save(name, ContentFile(b"tuneboard"))
+        with default_storage.open(saved) as file:
+            same = file.read() == b"tuneboard"
+        default_storage.delete(saved)
+    except Exception as error:  # each backend has exceptions of its own, and any of them is the finding
+        raise Wrong(f"{settings.STORAGE_URL} cannot be written: {error}") from error
+    if not same:
+        raise Wrong(f"{settings.STORAGE_URL} gives back other bytes than were written.")
+    return f"{settings.STORAGE_URL} can be written and read"
+
+
+def disk() -> str:
+    free = shutil.disk_usage(settings.HOME).free
+    if free < FEWEST_FREE_BYTES:
+        raise Wrong(f"{free / 2**30:.1f} GB free under {settings.HOME}. Runs need room for checkpoints.")
+    return f"{free / 2**30:.0f} GB free under {settings.HOME}"
+
+
+def training() -> str:
+    try:
+        found = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise Wrong(f"{error.name} is not installed: this host can serve pages but not train.") from error
+    return ", ".join(f"{name} {version}" for name, version in found.items())
+
+
+def devices() -> str:
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return "no NVIDIA GPU: this host trains on its CPU"
+    asked = subprocess.run(
+        [program, "--query-gpu=name,memory.total", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+    )
+    if asked.returncode:
+        raise Wrong(f"nvidia-smi fails: {asked.stdout.strip() or asked.stderr.strip()}")
+    return "; ".join(asked.stdout.strip().splitlines())
+
+
+def starters() -> str:
+    missing = [starter.distribution for starter in all_starters() if not starter.is_installed]
+    if missing:
+        raise Wrong(f"not installed: {', '.join(missing)}. `make run` installs them.")
+    return f"{len(all_starters())} installed"
+
+
+CHECKS: dict[str, Callable[[], str]] = {
+    "database": database,
+    "migrations": migrations,
+    "clock": clock,
+    "broker": broker,
+    "storage": storage,
+    "disk": disk,
+    "training": training,
+    "devices": devices,
+    "starters": starters,
+}
+
+
+class Command(BaseCommand):
+    help = "Looks at everything that Tuneboard needs and says what is wrong. Exits with 1 if something is."
+    requires_system_checks = []
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        failed = 0
+        for name, check in CHECKS.items():
+            try:
+                found = check()
+            except Wrong as wrong:
+                failed += 1
+                self.stdout.write(self.style.ERROR(f"wrong  {name:<11}{wrong}"))
+            except DatabaseError:
+                failed += 1
+                self.stdout.write(self.style.ERROR(f"wrong  {name:<11}needs the database"))
+            else:
+                self.stdout.write(f"ok     {name:<11}{found}")
+        if failed:
+            raise SystemExit(1)
