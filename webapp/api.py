@@ -12,6 +12,7 @@ from typing import Any
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import URLPattern, URLResolver
 from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import HttpBearer
@@ -124,6 +125,14 @@ def _http_error(request: HttpRequest, error: Any) -> HttpResponse:
 def _unexpected(request: HttpRequest, error: Any) -> HttpResponse:
     log.exception("%s %s failed", request.method, request.path, exc_info=error)
     return error_answer(500, "internal", "Something went wrong here; the server's log has the details.")
+
+
+def api_urls() -> tuple[list[URLPattern | URLResolver], str, str]:
+    """The API's addresses. Each asks for a token itself, so the sign-in page stays out of it."""
+    patterns, app_name, namespace = api.urls
+    for pattern in patterns:
+        login_not_required(pattern.callback)
+    return patterns, app_name, namespace
 
 
 @login_not_required

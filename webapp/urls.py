@@ -5,7 +5,7 @@ from django.urls import include, path, re_path
 from runs.api import router as runs_router
 from runs.api import tasks_router
 from runs.views.overview import overview
-from webapp.api import api, docs, no_such_path
+from webapp.api import api, api_urls, docs, no_such_path
 from webapp.catalog.api import router as models_router
 from webapp.datasets.api import router as datasets_router
 from webapp.health import healthz
@@ -23,6 +23,6 @@ urlpatterns = [
     path("runs/", include("runs.urls")),
     path("healthz", healthz, name="healthz"),
     path("api/docs/", docs, name="api_docs"),
-    path("api/v1/", api.urls),
+    path("api/v1/", api_urls()),
     re_path(r"^api/", no_such_path),
 ]
