@@ -14,7 +14,6 @@ import threading
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from transformers import AutoModel
@@ -28,6 +27,7 @@ from runs.training.spec import DatasetRef, ModelRef, RunSpec
 from runs.training.tasks import get_task
 from runs.training.texts import TextInputs
 
+ROOT = Path(__file__).resolve().parents[1]
 LIMIT = 1.15
 ROUNDS = 3
 
