@@ -131,7 +131,8 @@ def api_urls() -> tuple[list[URLPattern | URLResolver], str, str]:
     """The API's addresses. Each asks for a token itself, so the sign-in page stays out of it."""
     patterns, app_name, namespace = api.urls
     for pattern in patterns:
-        login_not_required(pattern.callback)
+        if pattern.callback is not None:
+            login_not_required(pattern.callback)
     return patterns, app_name, namespace
 
 
