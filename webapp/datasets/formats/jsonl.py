@@ -246,6 +246,7 @@ def _value(value: Any, kind: str) -> Any:
         return None
     if kind == "text":
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = text.replace("\0", "")  # no database keeps it
         return text.encode("utf-8", "replace").decode() if not text.isascii() else text
     if kind == "json":
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()

@@ -118,7 +118,7 @@ def _conversion(kind: pa.DataType) -> tuple[pa.Field, Convert] | None:
         inner = _conversion(kind.value_type)
         return (inner[0], lambda array: inner[1](array.dictionary_decode())) if inner else None
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
-        return pa.field("", pa.string()), lambda array: array.cast(pa.string())
+        return pa.field("", pa.string()), _text
     if types.is_boolean(kind):
         return pa.field("", pa.bool_()), lambda array: array
     if types.is_uint64(kind):
@@ -166,6 +166,12 @@ def _holds_binary(kind: pa.DataType) -> bool:
     return any(_holds_binary(kind.field(number).type) for number in range(kind.num_fields))
 
 
+def _text(array: pa.Array) -> pa.Array:
+    plain = array.cast(pa.string())
+    plain.validate(full=True)  # UTF-8 throughout, or ArrowInvalid
+    return pc.replace_substring(plain, "\0", "")  # no database keeps it
+
+
 def _unsigned(array: pa.Array) -> pa.Array:
     fits = pc.less_equal(array, pa.scalar(2**63 - 1, pa.uint64()))
     return pc.if_else(fits, array, pa.scalar(None, pa.uint64())).cast(pa.int64())
@@ -193,10 +199,14 @@ def _image_of_struct(array: pa.Array) -> pa.Array:
 
 def _messages(array: pa.Array) -> pa.Array:
     rows = (
-        None if row is None else [{"role": m["role"], "content": m["content"]} for m in row if m is not None]
+        None if row is None else [_message(each) for each in row if each is not None]
         for row in array.to_pylist()
     )
     return pa.array(rows, MESSAGES)
+
+
+def _message(said: dict[str, Any]) -> dict[str, str]:
+    return {name: (said[name] or "").replace("\0", "") for name in ("role", "content")}
 
 
 def _json(array: pa.Array) -> pa.Array:
@@ -220,7 +230,7 @@ def _class_names(schema: pa.Schema, names: dict[str, str]) -> dict[str, list[str
             feature.get("_type") == "ClassLabel"
             and isinstance(classes, list)
             and 0 < len(classes) <= 1000
-            and all(isinstance(each, str) for each in classes)
+            and all(isinstance(each, str) and "\0" not in each for each in classes)
             and len(set(classes)) == len(classes)
             and column in names
         ):
