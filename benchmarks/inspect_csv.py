@@ -20,7 +20,25 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 BUDGET_SECONDS = 10.0
-WORDS = ["the", "film", "was", "a", "slow", "but", "honest", "look", "at", "how", "people", "lose", "and", "find", "each", "other", "again"]
+WORDS = [
+    "the",
+    "film",
+    "was",
+    "a",
+    "slow",
+    "but",
+    "honest",
+    "look",
+    "at",
+    "how",
+    "people",
+    "lose",
+    "and",
+    "find",
+    "each",
+    "other",
+    "again",
+]
 
 
 def write_csv(path: Path, rows: int) -> None:

@@ -63,7 +63,7 @@ class Supervisor:
             sys.stdout.flush()
 
     def run(self) -> None:
-        """Keep everything running until `stopping` is set; then stop it, and return."""
+        """Keep everything running until `stopping` is set; then return. `stop` ends the children."""
         try:
             while not self.stopping.is_set():
                 for child in self.children:
@@ -72,7 +72,7 @@ class Supervisor:
                     check()
                 self.stopping.wait(0.5)
         finally:
-            self.stop()
+            self.stopping.set()
 
     def _look_after(self, child: Child) -> None:
         now = time.monotonic()
@@ -108,7 +108,7 @@ class Supervisor:
         for line in process.stdout:
             self.say(line.decode(errors="replace").rstrip("\n") or " ", child.name, child.colour)
 
-    def stop(self, grace: float = 30.0) -> None:
+    def stop(self, grace: float) -> None:
         """SIGTERM to each child, last started first; SIGKILL to the group of whoever lingers."""
         for child in reversed(self.children):
             if child.process is None or child.process.poll() is not None:

@@ -2,7 +2,8 @@
 
 A conversation is put through the model's chat template as text, each assistant turn's place in that text
 is found, and the whole is tokenised once: so the ids are those that the model will see in use, and the
-loss covers the answers, each with its end-of-turn token, and no part of a prompt.
+loss covers the answers, each with its end-of-turn token, and no part of a prompt. A token that is part
+prompt and part answer (two line breaks in one) carries none: in use the model is never asked for it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from datasets import Dataset
+from datasets import ClassLabel, Dataset
+from jinja2 import TemplateError
 
 from runs.training.context import Context
 from runs.training.data import bad_row
@@ -56,22 +58,31 @@ class Conversations:
     def examples(self, split: str, rows: Dataset) -> Dataset:
         """Dataset of input_ids and labels; rows whose answer does not fit into max_length are left out, and counted."""
         made: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
-        cut = lost = 0
+        cut = lost = hidden = 0
         for number in range(len(rows)):
-            ids, labels = self._tokens(split, number, rows[number])
+            ids, labels, hidden_turns = self._tokens(split, number, self._row(rows, number))
+            hidden += hidden_turns
             if len(ids) > self.max_length:
                 cut += 1
                 ids, labels = ids[: self.max_length], labels[: self.max_length]
-            # The first token is predicted from nothing: a label there teaches nothing.
-            if all(label == IGNORED for label in labels[1:]):
+            labels[:1] = [IGNORED]  # predicted from nothing
+            if all(label == IGNORED for label in labels):
                 lost += 1
                 continue
             made["input_ids"].append(ids)
             made["labels"].append(labels)
         if cut:
             self.context.message(
-                f"{cut:,} of {len(rows):,} {split} rows are longer than {self.max_length:,} tokens and were cut"
-                + (f"; {lost:,} had no answer left and were left out." if lost else ".")
+                f"{cut:,} of {len(rows):,} {split} rows are longer than {self.max_length:,} tokens and were cut."
+            )
+        if lost:
+            self.context.message(
+                f"{lost:,} {split} rows have no answer within {self.max_length:,} tokens and are left out."
+            )
+        if hidden:
+            self.context.message(
+                f"{hidden:,} earlier answers of {split} rows are not learnt: the model's chat template changes them "
+                "once the conversation goes on."
             )
         if not made["input_ids"]:
             raise TrainingFailure(
@@ -83,42 +94,68 @@ class Conversations:
 
     def samples(self, rows: Dataset, numbers: Sequence[int], split: str) -> list[Sample]:
         """Prompts for these rows."""
-        return [self._sample(split, number, rows[number]) for number in numbers]
+        return [self._sample(split, number, self._row(rows, number)) for number in numbers]
 
     # -- one row -----------------------------------------------------------------------------------
-    def _tokens(self, split: str, number: int, row: dict[str, Any]) -> tuple[list[int], list[int]]:
+    def _tokens(self, split: str, number: int, row: dict[str, Any]) -> tuple[list[int], list[int], int]:
+        """(ids, labels, answers that the template hides)."""
         if "text" in self.columns:
             text = self._text(split, number, row, "text")
             ids = list(self.tokenizer(text).input_ids)
             if self.tokenizer.eos_token_id is not None and ids[-1:] != [self.tokenizer.eos_token_id]:
                 ids.append(self.tokenizer.eos_token_id)
-            return ids, list(ids)
-        text, answers = self._rendered(self._messages(split, number, row))
+            return ids, list(ids), 0
+        messages = self._messages(split, number, row)
+        column = self.columns.get("messages", self.columns.get("prompt", ""))
+        try:
+            text, answers, hidden = self._rendered(messages)
+        except TemplateError as error:
+            raise bad_row(
+                split,
+                number,
+                column,
+                f"the model's chat template refuses it: {error}",
+                "Give the messages the roles and the order that the model knows, or choose another model.",
+            ) from error
+        if not answers:
+            raise bad_row(
+                split,
+                number,
+                column,
+                "the model's chat template changes the answer beyond recognition",
+                "Choose another model, or plain texts as the column.",
+            )
         encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids = list(encoded.input_ids)
         labels = [
-            token if any(start < end_of and end > start_of for start_of, end_of in answers) else IGNORED
+            token if start < end and any(first <= start < last for first, last in answers) else IGNORED
             for token, (start, end) in zip(ids, encoded.offset_mapping, strict=True)
         ]
-        return ids, labels
+        return ids, labels, hidden
 
-    def _rendered(self, messages: list[dict[str, str]]) -> tuple[str, list[tuple[int, int]]]:
-        """The conversation as the template writes it, and where in it the assistant speaks."""
+    def _rendered(self, messages: list[dict[str, str]]) -> tuple[str, list[tuple[int, int]], int]:
+        """The conversation as the template writes it, where in it the assistant speaks, and how many answers are not found.
+
+        An answer is not found where the template rewrites it once other messages follow, as those of
+        models that think aloud do.
+        """
         whole = self._template(messages)
-        spans = []
+        spans, hidden = [], 0
         for turn, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before = self._template(messages[:turn], add_generation_prompt=True)
             until = self._template(messages[: turn + 1])
-            if whole.startswith(before) and whole.startswith(until):
-                # What a template writes behind the end of the turn, such as a line break, is not said.
-                spans.append((len(before), len(until.rstrip())))
-        if not spans:  # a template that rewrites earlier turns: the last answer, found by its own words
-            answer = messages[-1]["content"].strip()
-            start = whole.rfind(answer)
-            spans.append((start, len(whole.rstrip())))
-        return whole, spans
+            before = self._template(messages[:turn], add_generation_prompt=True) if turn else ""
+            if turn and until.startswith(before):
+                start = len(before)
+            else:  # nothing came before, or the prompt for an answer is not how an answer begins
+                start = until.rfind(message["content"].strip())
+            if start < 0 or not whole.startswith(until):
+                hidden += 1
+                continue
+            # What a template writes behind the end of the turn, such as a line break, is not said.
+            spans.append((start, len(until.rstrip())))
+        return whole, spans, hidden
 
     def _template(self, messages: list[dict[str, str]], *, add_generation_prompt: bool = False) -> str:
         return str(
@@ -145,6 +182,15 @@ class Conversations:
         return Sample(shown, text, messages[last]["content"])
 
     # -- cells -------------------------------------------------------------------------------------
+    def _row(self, rows: Dataset, number: int) -> dict[str, Any]:
+        """One row, with the names of labels in the place of their numbers."""
+        row = dict(rows[number])
+        for column in self.columns.values():
+            feature, value = rows.features[column], row[column]
+            if isinstance(feature, ClassLabel) and value is not None:
+                row[column] = feature.names[value] if 0 <= value < feature.num_classes else None
+        return row
+
     def _messages(self, split: str, number: int, row: dict[str, Any]) -> list[dict[str, str]]:
         if "messages" not in self.columns:
             prompt = self._text(split, number, row, "prompt")
@@ -160,9 +206,14 @@ class Conversations:
         if not isinstance(cell, list) or not cell:
             raise bad_row(split, number, column, "the conversation is missing or empty")
         messages = [self._message(split, number, column, turn, item) for turn, item in enumerate(cell, 1)]
-        if all(message["role"] != "assistant" for message in messages):
+        # Some data sets give every conversation a system message, often an empty one.
+        messages = [message for message in messages if message["content"].strip()]
+        if all(message["role"] != "assistant" for message in messages[1:]):
             raise bad_row(
-                split, number, column, "no message is from the assistant: there is nothing to learn"
+                split,
+                number,
+                column,
+                "no message of the assistant answers another: there is nothing to learn",
             )
         return messages
 
@@ -177,7 +228,7 @@ class Conversations:
                 f"message {turn} is from {item.get('role')!r}",
                 f"Use one of: {', '.join(ROLES)}.",
             )
-        if not item["content"].strip():
+        if not item["content"].strip() and item["role"] != "system":
             raise bad_row(split, number, column, f"message {turn} is empty")
         return {"role": item["role"], "content": item["content"]}
 

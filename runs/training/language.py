@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,27 +23,29 @@ from runs.training.devices import autocast, device
 from runs.training.events import TrainingFailure
 from runs.training.exports import Packaged, package
 from runs.training.fitting import Resumable, arguments, fit
-from runs.training.packing import Collator, packed
+from runs.training.packing import Collator, keeps_rows_apart, packed
 from runs.training.tasks.common import Task
 
 SAMPLES = 4
 LARGEST_LOSS = 50.0  # beyond it exp() says nothing
+LOGITS_AT_ONCE = 1 << 27  # half a gigabyte in float32; a vocabulary has up to 256 thousand words
+PROMPT_TOKENS = 2048  # of a sample; what stands before is left out
 
 
 def train_language_model(task: Task, context: Context) -> None:
     """Do a run from beginning to end: score the base model, train, score again, package."""
     chosen = context.settings
-    set_seed(int(chosen["seed"]))
     rows = load_splits(context)
     context.phase("preparing", "Loading the model")
     folder = local_folder(context.spec.model, context.cache_dir)
+    set_seed(int(chosen["seed"]))  # after it: unpacking a model, which happens once, may draw numbers
     tokenizer, model = load(context, folder)
     conversations = Conversations(context, tokenizer, longest(context, model))
     examples = {split: conversations.examples(split, found) for split, found in rows.items()}
     for split, found in examples.items():
         context.message(f"{len(found):,} {split} rows, {sum(map(len, found['input_ids'])):,} tokens.")
     samples = _samples(conversations, rows["validation"], int(chosen["seed"]))
-    scorer = Scorer(context, Collator(tokenizer.pad_token_id))
+    scorer = Scorer(context, Collator(tokenizer.pad_token_id, conversations.max_length))
     context.phase("evaluating", "Scoring the base model")
     baseline = scorer.of_splits(model, examples)
     context.baseline("base_model", task.baseline_title, baseline)
@@ -55,7 +57,7 @@ def train_language_model(task: Task, context: Context) -> None:
     context.phase("evaluating", "Scoring the finished model")
     metrics = scorer.of_splits(model, examples)
     context.phase("packaging", "Writing the model folder")
-    usage = str(getattr(task, "usage", ""))
+    usage = str(getattr(task, "usage_for_texts" if "text" in context.spec.columns else "usage", ""))
     package(context, model, Packaged(task, tokenizer, None, metrics, baseline, task.baseline_title, usage))
     context.events.write("done", metrics=metrics)
 
@@ -72,7 +74,13 @@ def load(context: Context, folder: Path) -> tuple[Any, Any]:
             "Choose another model, or see whether its files are whole.",
         ) from error
     if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token_id is None:
+        raise TrainingFailure(
+            "model_unavailable",
+            f"The tokenizer of {context.spec.model.name} has no token for the end of a text.",
+            "Choose another model, or give its tokenizer an eos_token.",
+        )
     model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
     return tokenizer, model
 
@@ -104,8 +112,14 @@ def _fit(
     chosen = context.settings
     train = examples["train"]
     if chosen["packing"]:
+        if not keeps_rows_apart(model):
+            raise TrainingFailure(
+                "bad_settings",
+                f"In {context.spec.model.name}, rows that are packed onto one line would see each other.",
+                "Switch packing off.",
+            )
         before = len(train)
-        train = packed(train, int(chosen["max_length"]))
+        train = packed(train, scorer.collate.max_length)
         context.message(f"{before:,} rows were packed onto {len(train):,} lines.")
     trainer = LanguageTrainer(
         model=model,
@@ -165,27 +179,36 @@ class Scorer:
 
     def of(self, model: Any, rows: Dataset) -> dict[str, float]:
         """{loss, perplexity}: the mean over the labelled tokens of all rows, in nats."""
-        size = int(self.context.settings["per_device_eval_batch_size"])
-        order = sorted(range(len(rows)), key=lambda row: len(rows[row]["input_ids"]), reverse=True)
         total, tokens = 0.0, 0
         was_training = model.training
         model.eval().to(device())
         with torch.no_grad(), autocast(self.context.settings["precision"]):
-            for start in range(0, len(order), size):
-                batch = self.collate([rows[row] for row in order[start : start + size]])
+            for numbers in self._batches(model, rows):
+                batch = self.collate([rows[row] for row in numbers])
                 labels = batch.pop("labels").to(device())
                 inputs = {name: tensor.to(device()) for name, tensor in batch.items()}
-                logits = model(**inputs, use_cache=False).logits[:, :-1].float()
-                wanted = labels[:, 1:]
+                logits = model(**inputs, use_cache=False).logits[:, :-1]
+                said = labels[:, 1:] != IGNORED
                 total += float(
                     torch.nn.functional.cross_entropy(
-                        logits.flatten(0, 1), wanted.flatten(), ignore_index=IGNORED, reduction="sum"
+                        logits[said].float(), labels[:, 1:][said], reduction="sum"
                     )
                 )
-                tokens += int((wanted != IGNORED).sum())
+                tokens += int(said.sum())
         model.train(was_training)
         loss = total / max(tokens, 1)
         return {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_LOSS))}
+
+    def _batches(self, model: Any, rows: Dataset) -> Iterator[list[int]]:
+        """Numbers of rows, longest first, no more at once than the setting and their logits allow."""
+        lengths = [len(ids) for ids in rows["input_ids"]]
+        order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
+        tokens = LOGITS_AT_ONCE // int(getattr(model.config, "vocab_size", 1 << 16))
+        asked = int(self.context.settings["per_device_eval_batch_size"])
+        while order:
+            size = max(1, min(asked, tokens // lengths[order[0]]))
+            yield order[:size]
+            order = order[size:]
 
     def of_splits(self, model: Any, examples: dict[str, Dataset]) -> dict[str, float]:
         """Plain for the test rows, with `validation_` in front for the validation rows."""
@@ -229,14 +252,15 @@ class Answering:
         template = self.tokenizer.chat_template and "text" not in self.context.spec.columns
         ids = self.tokenizer(prompt, add_special_tokens=not template, return_tensors="pt").input_ids
         limit = getattr(model.config, "max_position_embeddings", None) or 1 << 30
-        ids = ids[:, -(min(limit, 2048) - self.room) :].to(device())
+        room = min(self.room, limit // 2)
+        ids = ids[:, -min(PROMPT_TOKENS, limit - room) :].to(device())
         was_training = model.training
         model.eval()
         with torch.no_grad(), autocast(self.context.settings["precision"]):
             found = model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=self.room,
+                max_new_tokens=room,
                 do_sample=False,
                 temperature=None,
                 top_p=None,

@@ -2,7 +2,8 @@
 
 Rows on one line must not see each other. With PyTorch's attention transformers keeps them apart by
 positions that start again at 0, but only where no attention mask is given and no cache is used; the
-padding at a line's end is one more row of its own, without labels.
+padding at a line's end is one more row of its own, without labels. Not every architecture does so:
+`keeps_rows_apart` tries it out.
 """
 
 from __future__ import annotations
@@ -23,16 +24,34 @@ def packed(rows: Dataset, max_length: int) -> Dataset:
     return pack_dataset(rows, max_length, strategy="bfd")
 
 
+def keeps_rows_apart(model: Any) -> bool:
+    """Whether this model says the same about a row whatever stands before it on the line."""
+    first, second = [5, 6, 7, 8], [9, 10, 11]
+    where = next(model.parameters()).device
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        line = model(
+            input_ids=torch.tensor([first + second], device=where),
+            position_ids=torch.tensor([[*range(len(first)), *range(len(second))]], device=where),
+            use_cache=False,
+        ).logits[0, len(first) :]
+        alone = model(input_ids=torch.tensor([second], device=where), use_cache=False).logits[0]
+    model.train(was_training)
+    return bool(torch.allclose(line, alone, atol=1e-3, rtol=1e-3))
+
+
 @dataclass(frozen=True)
 class Collator:
     """Examples to tensors [batch, tokens]: with an attention mask, or packed with positions."""
 
     pad_token_id: int
-    multiple_of: int = 8
+    max_length: int  # a model with learned positions reads no further
+    multiple_of: int = 8  # what tensor cores like
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         longest = max(len(example["input_ids"]) for example in examples)
-        width = -(-longest // self.multiple_of) * self.multiple_of
+        width = max(longest, min(-(-longest // self.multiple_of) * self.multiple_of, self.max_length))
         batch = {
             "input_ids": self._padded(examples, "input_ids", self.pad_token_id, width),
             "labels": self._padded(examples, "labels", IGNORED, width),
@@ -47,8 +66,6 @@ class Collator:
             for example in examples
         ]
         batch["position_ids"] = torch.tensor(positions)
-        # The first token of each row would be predicted from the row before it.
-        batch["labels"][batch["position_ids"] == 0] = IGNORED
         return batch
 
     def _padded(self, examples: list[dict[str, Any]], name: str, filler: int, width: int) -> torch.Tensor:

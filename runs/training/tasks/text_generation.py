@@ -119,6 +119,12 @@ from transformers import pipeline
 chat = pipeline("text-generation", model="path/to/this/folder")
 print(chat([{"role": "user", "content": "Your question"}], max_new_tokens=200)[0]["generated_text"][-1])
 """
+    usage_for_texts = """
+from transformers import pipeline
+
+write = pipeline("text-generation", model="path/to/this/folder")
+print(write("How your text begins", max_new_tokens=200)[0]["generated_text"])
+"""
 
     def train(self, context: Context) -> None:
         from runs.training.language import train_language_model

@@ -27,6 +27,8 @@ from webapp.embedded import Postgres, Valkey
 from webapp.management.commands.serve import command
 from webapp.supervisor import Supervisor
 
+# A trainer saves before it leaves; its worker waits for that.
+GRACE_SECONDS = settings.STOP_GRACE_SECONDS + 15
 MANAGE = Path(__file__).resolve().parents[3] / "manage.py"
 
 
@@ -47,7 +49,7 @@ class Command(BaseCommand):
             self.start(supervisor, postgres, valkey)
         finally:
             supervisor.say("Stopping.")
-            supervisor.stop()
+            supervisor.stop(GRACE_SECONDS)
             if valkey is not None:
                 valkey.stop()
             if postgres is not None:
