@@ -40,6 +40,9 @@ def main() -> int:
     os.environ.update({name: value for name, value in QUIET.items() if name not in os.environ})
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    from runs.training.devices import keep_freed_memory
+
+    keep_freed_memory()
     if not options.wait:
         return train(options.workdir.resolve(), stop)
     # Whoever starts this with --wait started a session for it; if not, take a group of our own, so
@@ -68,7 +71,8 @@ def warm_up() -> None:
 
     import runs.training.classification
     import runs.training.fitting
-    import runs.training.head  # noqa: F401
+    import runs.training.head
+    import runs.training.language  # noqa: F401
 
     torch.get_num_threads()
 

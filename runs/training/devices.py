@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from functools import cache
 from pathlib import Path
 
@@ -45,6 +47,19 @@ def use_bf16(precision: str) -> bool:
 def autocast(precision: str) -> torch.autocast:
     """For forward passes outside the Trainer: the precision that training would have."""
     return torch.autocast(device().type, dtype=torch.bfloat16, enabled=use_bf16(precision))
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep large blocks for the next use instead of giving each back to the system.
+
+    Otherwise every layer of a convolutional network pays for fresh zeroed pages: EfficientNet-lite0 in
+    batches of 64 reads 2.6 times as many pictures a second with it, for a tenth more memory (2 CPU cores).
+    """
+    trim_threshold, mmap_max = -1, -4  # malloc.h of the GNU C library
+    with contextlib.suppress(AttributeError, OSError):  # another C library
+        library = ctypes.CDLL(None)
+        library.mallopt(mmap_max, 0)
+        library.mallopt(trim_threshold, 2**31 - 1)
 
 
 def describe() -> str:

@@ -24,8 +24,8 @@ MOST_PIXELS = 64_000_000  # a larger picture is refused before it fills the memo
 class ImageInputs:
     """How pictures reach a model for image classification, of timm (TimmWrapper) or transformers."""
 
-    def __init__(self, context: Context, folder: Path, *, random_weights: bool = False) -> None:
-        self.context, self.folder, self.random_weights = context, folder, random_weights
+    def __init__(self, context: Context, folder: Path) -> None:
+        self.context, self.folder = context, folder
         try:
             self.processor: Any = AutoImageProcessor.from_pretrained(folder)
         except (OSError, ValueError, KeyError) as error:
@@ -52,8 +52,6 @@ class ImageInputs:
         config.id2label, config.label2id = names["id2label"], names["label2id"]
         if hasattr(config, "problem_type"):
             config.problem_type = "single_label_classification"
-        if self.random_weights:
-            return AutoModelForImageClassification.from_config(config)
         return AutoModelForImageClassification.from_pretrained(
             self.folder, config=config, dtype="float32", use_safetensors=True, ignore_mismatched_sizes=True
         )

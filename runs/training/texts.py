@@ -23,8 +23,8 @@ from runs.training.pooling import use_mean_pooling
 class TextInputs:
     """How texts reach a transformers model for sequence classification."""
 
-    def __init__(self, context: Context, folder: Path, *, random_weights: bool = False) -> None:
-        self.context, self.folder, self.random_weights = context, folder, random_weights
+    def __init__(self, context: Context, folder: Path) -> None:
+        self.context, self.folder = context, folder
         try:
             self.config = AutoConfig.from_pretrained(folder)
             self.processor: Any = AutoTokenizer.from_pretrained(folder)

