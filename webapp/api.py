@@ -13,6 +13,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import URLPattern, URLResolver
+from django.views.decorators.http import require_safe
 from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError, HttpError, ValidationError
 from ninja.security import HttpBearer
@@ -144,6 +145,7 @@ def no_such_path(request: HttpRequest, *_args: object, **_kwargs: object) -> Htt
     )
 
 
+@require_safe
 def docs(request: HttpRequest) -> HttpResponse:
     """The API's reference as a page of ours, made of its OpenAPI document."""
     schema: dict[str, Any] = dict(api.get_openapi_schema())

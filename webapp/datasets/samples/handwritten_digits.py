@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
+from PIL import Image, ImageOps
 
 from webapp.datasets.formats.common import IMAGE
 from webapp.datasets.problems import Refused
 from webapp.datasets.samples.common import Sample
 
 SIDE = 8
+MARGIN = 2  # of paper around the ink: image models look at the middle of a picture
 DARKEST = 16  # values go from 0 to 16
 
 
@@ -26,7 +27,7 @@ class HandwrittenDigits(Sample):
         "Tiny pictures of the digits 0 to 9 as forty-three people wrote them. Good for a first image "
         "classification: a pretrained image model gets nearly all of them right after a minute."
     )
-    facts = "1,797 pictures of 8 × 8 pixels, 10 classes"
+    facts = "1,797 pictures of 8 × 8 pixels and a margin, 10 classes"
     origin = "Optical recognition of handwritten digits (UCI; CC BY 4.0), as it comes with scikit-learn"
     icon = "photo"
     order = 20
@@ -59,6 +60,7 @@ class HandwrittenDigits(Sample):
 def png(pixels: list[int]) -> bytes:
     """Ink on paper: dark on white, as people write and as photographs look."""
     picture = Image.frombytes("L", (SIDE, SIDE), bytes(255 - value * 255 // DARKEST for value in pixels))
+    picture = ImageOps.expand(picture, MARGIN, fill=255)
     target = io.BytesIO()
     picture.save(target, "PNG")
     return target.getvalue()

@@ -1,0 +1,270 @@
+"""Nobody sees what is not theirs: every page and every API operation, asked for by a stranger.
+
+The addresses are walked, not listed: one that is added is tried without anybody thinking of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from runs.models import Artifact, Run
+from webapp import storage
+from webapp.accounts.models import ApiToken, Membership, User, Workspace
+from webapp.accounts.people import create_user
+from webapp.api import api
+from webapp.catalog.models import BaseModel
+from webapp.datasets.models import Dataset, DatasetVersion
+
+SECRET = "zebra-crossing"  # in the name of everything that is not the stranger's
+METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
+# For everybody, and why.
+PUBLIC = {
+    "accounts:sign_in": "how one gets in",
+    "accounts:link": "a one-time link is its own key",
+    "healthz": "load balancers ask without signing in; it says nothing but yes or no",
+    "api:openapi-json": "the shape of the API is no secret",
+    "no_such_path": "an error for every unknown path below /api/",
+}
+# Pages that belong to whoever looks, or that all signed-in people share: nothing of others is on them.
+SHARED = {
+    "overview", "api_docs", "datasets:list", "datasets:upload", "datasets:use_sample", "runs:list", "runs:new",
+    "catalog:list", "catalog:hub", "catalog:add_hub_model", "catalog:add_folder",
+    "accounts:sign_out", "accounts:profile", "accounts:save_profile", "accounts:set_password",
+    "accounts:create_token", "accounts:workspace", "accounts:create_workspace", "accounts:add_member",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Address:
+    name: str
+    route: str
+
+
+def addresses() -> list[Address]:
+    """Every page; the API's operations are walked by its own document."""
+
+    def walk(patterns: list[URLPattern | URLResolver], route: str, space: str) -> Iterator[Address]:
+        for pattern in patterns:
+            here = route + str(pattern.pattern)
+            if isinstance(pattern, URLResolver):
+                if pattern.namespace != "api":
+                    yield from walk(pattern.url_patterns, here, pattern.namespace or space)
+            else:
+                name = pattern.name or getattr(pattern.callback, "__name__", "?")
+                yield Address(f"{space}:{name}" if space else name, here)
+
+    return list(walk(get_resolver().url_patterns, "", ""))
+
+
+@dataclass
+class Theirs:
+    """One of each thing, in a workspace that the stranger is not in."""
+
+    workspace: Workspace
+    owner: User
+    member: Membership
+    run: Run
+    dataset: Dataset
+    model: BaseModel
+    token: ApiToken
+
+    def path(self, route: str) -> str:
+        """An address with the ids of what is here in the places of its converters."""
+        filled = route.removeprefix("^")
+        ids: dict[str, Any] = {"runs/": self.run.pk, "datasets/": self.dataset.pk, "tokens/": self.token.pk}
+        ids["members/"] = self.member.pk
+        for part, value in ids.items():
+            if part in filled:
+                filled = filled.replace("<int:pk>", str(value)).replace("{run_id}", str(value))
+                filled = filled.replace("{dataset_id}", str(value))
+        filled = filled.replace("<slug:slug>" if "models/" in filled else "{model_id}", self.model.slug)
+        filled = filled.replace("{model_id}", self.model.slug).replace("<path:name>", "model.safetensors")
+        filled = filled.replace("{name}", "model.safetensors").replace("<slug:name>", "0")
+        filled = filled.replace("<slug:slug>", "which-language").replace("{slug}", "which-language")
+        filled = filled.replace("<str:secret>", "guess")
+        assert not re.search(r"[<{]", filled), f"teach this test to fill in {filled}"
+        return "/" + filled.lstrip("/")
+
+
+@pytest.fixture
+def theirs(db: None, tmp_path: Any) -> Theirs:
+    owner = create_user(SECRET)
+    workspace = owner.memberships.get().workspace
+    workspace.name = f"Workspace {SECRET}"
+    workspace.save()
+    common = {"workspace": workspace, "created_by": owner}
+    model = BaseModel.objects.create(
+        workspace=workspace,
+        slug="own-model",
+        name=f"Model {SECRET}",
+        kind="text-encoder",
+        source="folder",
+        reference="/x",
+    )
+    dataset = Dataset.objects.create(**common, name=f"Data {SECRET}", status="ready")
+    version = DatasetVersion.objects.create(
+        dataset=dataset,
+        content_hash="a" * 64,
+        storage_prefix=f"datasets/{dataset.pk}/versions/a",
+        size_bytes=1,
+        rows=3,
+        splits={"train": 3},
+        columns=[{"name": SECRET, "kind": "text"}],
+    )
+    dataset.version = version
+    dataset.save()
+    run = Run.objects.create(
+        **common,
+        name=f"Run {SECRET}",
+        base_model=model,
+        dataset_version=version,
+        dataset_name=dataset.name,
+        dataset_hash="a" * 64,
+        task="text-classification",
+        method="head",
+        columns={},
+        settings={},
+    )
+    path = tmp_path / "weights"
+    path.write_text(SECRET)
+    storage.put(path, f"runs/{run.pk}/artifacts/model.safetensors")
+    Artifact.objects.create(
+        run=run,
+        name="model.safetensors",
+        storage_key=f"runs/{run.pk}/artifacts/model.safetensors",
+        size=len(SECRET),
+        sha256="0" * 64,
+    )
+    token = ApiToken.issue(owner, workspace, f"Token {SECRET}")[0]
+    return Theirs(workspace, owner, owner.memberships.get(), run, dataset, model, token)
+
+
+def body_of(answer: Any) -> str:
+    data = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    return str(data.decode(errors="replace"))
+
+
+def facts(theirs: Theirs) -> list[Any]:
+    """What must be the same afterwards."""
+    return [
+        list(kind.objects.order_by("pk").values())
+        for kind in (Run, Dataset, DatasetVersion, Artifact, ApiToken, Membership, Workspace, BaseModel)
+    ] + [User.objects.count(), theirs.run.events.count()]
+
+
+def test_nobody_who_is_not_signed_in_sees_or_changes_anything(theirs: Theirs) -> None:
+    before = facts(theirs)
+    tried = 0
+    for address in addresses():
+        if address.name in PUBLIC:
+            continue
+        for method in METHODS:
+            answer = getattr(Client(), method)(theirs.path(address.route))
+            assert answer.status_code == 302, (method, address)
+            assert answer["Location"].startswith("/accounts/sign-in/?next="), (method, address)
+            assert SECRET not in body_of(answer), (method, address)
+            tried += 1
+    assert tried > 150
+    assert facts(theirs) == before
+
+
+def test_what_is_public_says_nothing_about_anybody(theirs: Theirs) -> None:
+    public = [address for address in addresses() if address.name in PUBLIC]
+    assert {address.name for address in public} | {"api:openapi-json"} == set(PUBLIC)
+    for address in public:
+        assert SECRET not in body_of(Client().get(theirs.path(address.route)))
+
+
+def test_people_of_other_workspaces_find_nothing(theirs: Theirs) -> None:
+    stranger = create_user("mallory")
+    client = Client()
+    client.force_login(stranger)
+    theirs_before = theirs.run.row_version
+    for address in addresses():
+        if address.name in PUBLIC or address.name == "accounts:sign_out":
+            continue
+        for method in METHODS:
+            answer = getattr(client, method)(theirs.path(address.route))
+            assert SECRET not in body_of(answer), (method, address)
+            if address.name not in SHARED:
+                allowed = {404, 405} | ({200} if method == "options" else set())
+                assert answer.status_code in allowed, (method, address, answer.status_code)
+    theirs.run.refresh_from_db()
+    assert (theirs.run.status, theirs.run.row_version) == ("queued", theirs_before)
+    assert Dataset.objects.filter(pk=theirs.dataset.pk).exists()
+    assert BaseModel.objects.filter(pk=theirs.model.pk).exists()
+
+
+def test_what_is_not_theirs_cannot_be_put_into_a_form(theirs: Theirs) -> None:
+    client = Client()
+    client.force_login(create_user("mallory"))
+    choice = {"model": "own-model", "dataset": theirs.dataset.pk, "method": "head"}
+    assert SECRET not in body_of(client.get("/runs/new/", choice))
+    assert SECRET not in body_of(client.post("/runs/new/", choice))
+    client.post("/accounts/workspace/switch/", {"workspace": theirs.workspace.pk})
+    assert SECRET not in body_of(client.get("/"))
+    assert Run.objects.count() == 1
+
+
+def operations() -> list[tuple[str, str]]:
+    paths = api.get_openapi_schema()["paths"]
+    return [(method, path) for path, methods in paths.items() for method in methods]
+
+
+def test_the_api_answers_nobody_without_a_token(theirs: Theirs) -> None:
+    before = facts(theirs)
+    assert len(operations()) >= 15
+    for method, path in operations():
+        for headers in ({}, {"Authorization": "Bearer tb_guess"}):
+            answer = getattr(Client(headers=headers), method)(theirs.path(path))
+            assert answer.status_code == 401, (method, path)
+            assert set(answer.json()) == {"error"}
+    assert facts(theirs) == before
+
+
+def test_tokens_of_other_workspaces_find_nothing(theirs: Theirs) -> None:
+    stranger = create_user("mallory")
+    secret = ApiToken.issue(stranger, stranger.memberships.get().workspace, "theirs")[1]
+    client = Client(headers={"Authorization": f"Bearer {secret}"})
+    for method, path in operations():
+        answer = getattr(client, method)(theirs.path(path))
+        assert SECRET not in body_of(answer), (method, path)
+        if "_id}" in path:
+            assert answer.status_code == 404, (method, path, answer.status_code)
+    theirs.run.refresh_from_db()
+    assert theirs.run.status == "queued" and Dataset.objects.filter(pk=theirs.dataset.pk).exists()
+
+
+def test_viewers_change_nothing(theirs: Theirs) -> None:
+    viewer = create_user("vic")
+    Membership.objects.filter(user=viewer).delete()
+    Membership.objects.create(user=viewer, workspace=theirs.workspace, role=Membership.Role.VIEWER)
+    viewer.last_workspace = theirs.workspace
+    viewer.save()
+    own = {"accounts:save_profile", "accounts:set_password", "accounts:sign_out", "accounts:create_token"}
+    own |= {"accounts:create_workspace", "accounts:switch_workspace"}
+    client = Client()
+    client.force_login(viewer)
+    secret = ApiToken.issue(viewer, theirs.workspace, "viewer")[1]
+    script = Client(headers={"Authorization": f"Bearer {secret}"})
+    before = facts(theirs)
+    for address in addresses():
+        if address.name in PUBLIC or address.name in own:
+            continue
+        answer = client.post(theirs.path(address.route))
+        assert answer.status_code in {403, 404, 405}, (address, answer.status_code)
+    for method, path in operations():
+        if method != "get":
+            answer = getattr(script, method)(theirs.path(path))
+            assert answer.status_code in {400, 403, 404, 422}, (path, answer.status_code)
+    after = facts(theirs)
+    for row in (*before[4], *after[4]):
+        row.pop("last_used_at")
+    assert after == before
