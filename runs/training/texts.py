@@ -48,9 +48,6 @@ class TextInputs:
             "problem_type": "single_label_classification",
             "pad_token_id": self.processor.pad_token_id,
         }
-        if self.random_weights:
-            config = AutoConfig.from_pretrained(self.folder, **names)
-            return AutoModelForSequenceClassification.from_config(config)
         return AutoModelForSequenceClassification.from_pretrained(
             self.folder, dtype="float32", use_safetensors=True, ignore_mismatched_sizes=True, **names
         )

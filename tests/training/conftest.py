@@ -203,7 +203,7 @@ def train_here(workdir: Path) -> int:
 
 def start(workdir: Path, *arguments: str, **kwargs: Any) -> subprocess.Popen[bytes]:
     """The training program as a process of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     return subprocess.Popen(
         [sys.executable, "-m", "runs.training", *(arguments or (str(workdir),))],
         cwd=ROOT,

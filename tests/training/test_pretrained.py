@@ -13,7 +13,7 @@ from runs.training.base_models import local_folder
 from runs.training.spec import DatasetRef, ModelRef
 from webapp.datasets.samples.handwritten_digits import HandwrittenDigits
 
-from .conftest import dataset_ref, events_of, train_here, write_split
+from .conftest import dataset_ref, events_of, start, write_split
 
 EFFICIENTNET = ModelRef(
     "EfficientNet-lite0",
@@ -24,7 +24,7 @@ EFFICIENTNET = ModelRef(
     weights_path="models/efficientnet-lite0-57934424.pth",
     architecture="tf_efficientnet_lite0",
 )
-ROWS = {"train": 480, "validation": 100, "test": 200}
+ROWS = {"train": 240, "validation": 60, "test": 120}
 
 
 @pytest.fixture(scope="module")
@@ -73,10 +73,11 @@ def test_a_pretrained_model_learns_digits_and_one_from_random_weights_has_hardly
     nothing = without_pretraining(EFFICIENTNET, tmp_path / "cache", tmp_path / "nothing")
     for name, model in (("pretrained", EFFICIENTNET), ("random", nothing)):
         columns = {"image": "image", "label": "digit"}
-        settings = {"num_train_epochs": 3, "per_device_train_batch_size": 16, "learning_rate": 1e-3}
+        settings = {"num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 1e-3}
         workdir = write_spec(model, digits, "full", name=name, columns=columns, settings=settings)
-        assert train_here(workdir) == 0, (workdir / "events.jsonl").read_text()
+        process = start(workdir)
+        assert process.wait(500) == 0, process.stdout.read().decode()
         found[name] = events_of(workdir, "done")[0]["metrics"]["accuracy"]
     print(found)
-    assert found["pretrained"] > 0.8
+    assert found["pretrained"] > 0.5
     assert found["pretrained"] > found["random"] + 0.2

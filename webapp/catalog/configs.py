@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from webapp.catalog.models import BaseModel
@@ -109,6 +111,9 @@ IMAGE_ENCODERS = frozenset(
 )
 
 
+LARGEST_CONFIG = 10 * 2**20  # bytes; real ones have a few thousand
+
+
 class Unusable(Exception):
     """This model cannot be used here; the message says why, and what would do instead."""
 
@@ -121,6 +126,19 @@ class Facts:
     architecture: str
     context_length: int | None
     image_size: int | None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The object in a config.json, whoever wrote it; raises Unusable."""
+    try:
+        if path.stat().st_size > LARGEST_CONFIG:
+            raise Unusable(f"config.json has more than {LARGEST_CONFIG >> 20} MB: it is not a model's.")
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise Unusable(f"config.json cannot be read: {error}") from error
+    if not isinstance(config, dict):
+        raise Unusable("config.json is not a JSON object.")
+    return config
 
 
 def facts_of(config: dict[str, Any], file_names: list[str]) -> Facts:
@@ -138,7 +156,6 @@ def facts_of(config: dict[str, Any], file_names: list[str]) -> Facts:
             "convert them to safetensors, or choose a model that has them."
         )
     model_type = str(config.get("model_type", ""))
-    architectures = config.get("architectures") or [str(config.get("architecture", ""))]
     timm = "architecture" in config and "model_type" not in config
     kind = Kind.OTHER
     if timm or model_type in IMAGE_ENCODERS:
@@ -147,11 +164,23 @@ def facts_of(config: dict[str, Any], file_names: list[str]) -> Facts:
         kind = Kind.TEXT_ENCODER
     elif model_type in TEXT_DECODERS:
         kind = Kind.TEXT_DECODER
-    length = config.get("max_position_embeddings") or config.get("n_positions")
-    size = config.get("image_size") or (config.get("pretrained_cfg") or {}).get("input_size", [None])[-1]
+    cfg = config.get("pretrained_cfg")
+    sizes = cfg.get("input_size") if isinstance(cfg, dict) else None
     return Facts(
         kind=kind,
-        architecture=str(architectures[0])[:100],
-        context_length=length if isinstance(length, int) else None,
-        image_size=size if isinstance(size, int) else None,
+        architecture=_first_name(config.get("architectures")) or _first_name(config.get("architecture")),
+        context_length=_count(config.get("max_position_embeddings")) or _count(config.get("n_positions")),
+        image_size=_count(config.get("image_size"))
+        or _count(sizes[-1] if isinstance(sizes, list) and sizes else None),
     )
+
+
+def _first_name(value: Any) -> str:
+    """A name, or the first of several, as a database can keep it."""
+    first = value[0] if isinstance(value, list) and value else value
+    return first.replace("\0", "").encode("utf-8", "replace").decode()[:100] if isinstance(first, str) else ""
+
+
+def _count(value: Any) -> int | None:
+    """A number of tokens or pixels, or None if it can be none."""
+    return value if type(value) is int and 0 < value < 2**31 else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 
-from webapp.catalog.configs import Unusable, facts_of
+from webapp.catalog.configs import LARGEST_CONFIG, Unusable, facts_of, read_config
 from webapp.catalog.folders import free_slug
 from webapp.catalog.models import BaseModel
 
@@ -90,9 +89,13 @@ def add(repository: str, *, workspace: Any, revision: str | None = None) -> Base
     repository = repository.strip()
     try:
         info = _api().model_info(repository, revision=revision, timeout=TIMEOUT_SECONDS, files_metadata=True)
-        names = [file.rfilename for file in info.siblings or []]
-        if "config.json" not in names:
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        if "config.json" not in sizes:
             raise Unusable(f"{repository} has no config.json: it is not a transformers or timm model.")
+        if sizes["config.json"] > LARGEST_CONFIG:
+            raise Unusable(
+                f"The config.json of {repository} has {sizes['config.json']:,} bytes: it is no model's."
+            )
         with tempfile.TemporaryDirectory() as folder:
             path = hf_hub_download(
                 repository,
@@ -102,7 +105,7 @@ def add(repository: str, *, workspace: Any, revision: str | None = None) -> Base
                 endpoint=settings.HF_ENDPOINT,
                 etag_timeout=TIMEOUT_SECONDS,
             )
-            config = json.loads(Path(path).read_text(encoding="utf-8"))
+            config = read_config(Path(path))
     except GatedRepoError:
         raise Unusable(
             f"{repository} is gated: its owners let in only people who have accepted their terms."
@@ -113,13 +116,12 @@ def add(repository: str, *, workspace: Any, revision: str | None = None) -> Base
         raise Unusable(f"{repository!r} is not a model's name; it looks like owner/name.") from None
     except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
         raise Unusable(f"The hub did not give {repository}: {_short(error)}") from error
-    facts = facts_of(config if isinstance(config, dict) else {}, names)
+    facts = facts_of(config, list(sizes))
     if known := BaseModel.objects.filter(
         workspace=workspace, source=BaseModel.Source.HUB, reference=repository, revision=info.sha
     ).first():
         return known
     found = _hub_model(info)
-    sizes = [file.size or 0 for file in info.siblings or [] if file.rfilename.endswith(".safetensors")]
     return BaseModel.objects.create(
         workspace=workspace,
         slug=free_slug(repository.replace("/", "-")),
@@ -131,7 +133,7 @@ def add(repository: str, *, workspace: Any, revision: str | None = None) -> Base
         revision=info.sha or "",
         architecture=facts.architecture,
         parameters=found.parameters,
-        size_bytes=sum(sizes) or None,
+        size_bytes=sum(size for name, size in sizes.items() if name.endswith(".safetensors")) or None,
         licence=found.licence[:100],
         homepage=f"{settings.HF_ENDPOINT}/{repository}"[:500],
         context_length=facts.context_length,
