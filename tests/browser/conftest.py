@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,10 +116,12 @@ def stop(site: Site) -> None:
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    running = start(tmp_path_factory.mktemp("home"), free_port())
-    yield running
-    stop(running)
+def site() -> Iterator[Site]:
+    # Not pytest's own folder: it is closed to the user that Postgres runs as, when another pytest starts.
+    with tempfile.TemporaryDirectory(prefix="tuneboard-site-", ignore_cleanup_errors=True) as home:
+        running = start(Path(home), free_port())
+        yield running
+        stop(running)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -116,12 +117,13 @@ def processes_of(home: Path) -> set[int]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "home"
-    yield folder
-    for pid in processes_of(folder):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+def home() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="tuneboard-up-", ignore_cleanup_errors=True) as place:
+        folder = Path(place) / "home"
+        yield folder
+        for pid in processes_of(folder):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def test_it_starts_stops_and_starts_again_even_after_everything_was_killed(home: Path) -> None:
@@ -188,8 +190,6 @@ def test_a_port_that_is_taken_is_a_sentence(home: Path) -> None:
 def test_it_runs_as_an_ordinary_user_beside_another_copy(tmp_path_factory: pytest.TempPathFactory) -> None:
     if shutil.which("setpriv") is None or not readable_to_all(Path(sys.executable).resolve()):
         pytest.skip("the Python of this environment is not readable to other users")
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="tuneboard-nobody-") as folder:
         place = Path(folder)
         theirs = place / "home"
