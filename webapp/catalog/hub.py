@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import httpx2
 from django.conf import settings
 from django.core.cache import cache
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, ModelInfo, get_session, hf_hub_download, hf_raise_for_status
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -18,6 +19,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from webapp.catalog.configs import LARGEST_CONFIG, Unusable, facts_of, read_config
 from webapp.catalog.folders import free_slug
@@ -25,6 +27,11 @@ from webapp.catalog.models import BaseModel
 
 FOUND = 12
 TIMEOUT_SECONDS = 4.0
+# The last three: an answer that is not a hub's, such as the page of a proxy.
+FAILURES = (
+    *(HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError, ValueError),
+    *(KeyError, TypeError, AttributeError),
+)
 UNREACHABLE = "No hub can be reached from here, so only models in this catalogue are shown."
 
 
@@ -50,7 +57,8 @@ class HubAnswer:
 
 def search(words: str) -> HubAnswer:
     """The most used models with safetensors weights that match; an unreachable hub is asked again after a minute."""
-    key = f"hub:{settings.HF_ENDPOINT}:{words.strip().lower()}"
+    named = hashlib.sha256(words.strip().lower().encode()).hexdigest()
+    key = f"hub:{settings.HF_ENDPOINT}:{named}"
     known: HubAnswer | None = cache.get(key)
     if known is not None:
         return known
@@ -58,7 +66,7 @@ def search(words: str) -> HubAnswer:
         return HubAnswer([], UNREACHABLE)
     try:
         answer = HubAnswer([_hub_model(found) for found in _ask(words)])
-    except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError, ValueError):
+    except FAILURES:
         cache.set(f"hub:{settings.HF_ENDPOINT}:away", True, 60)
         return HubAnswer([], UNREACHABLE)
     cache.set(key, answer, 60)
@@ -69,11 +77,21 @@ def _api() -> HfApi:
     return HfApi(endpoint=settings.HF_ENDPOINT, library_name="tuneboard")
 
 
-def _ask(words: str) -> list[Any]:
-    fields = ["downloads", "likes", "pipeline_tag", "safetensors", "cardData", "tags"]
-    return list(
-        _api().list_models(search=words, filter="safetensors", sort="downloads", limit=FOUND, expand=fields)  # type: ignore[arg-type]
-    )
+def _ask(words: str) -> list[ModelInfo]:
+    """One page of models. Not by `HfApi.list_models`, which has no time limit and tries five times over."""
+    asked: dict[str, Any] = {
+        "search": words.strip(),
+        "filter": "safetensors",
+        "sort": "downloads",
+        "limit": FOUND,
+    }
+    asked["expand"] = ["downloads", "likes", "pipeline_tag", "safetensors", "tags"]
+    headers = build_hf_headers(library_name="tuneboard")
+    address = f"{settings.HF_ENDPOINT}/api/models"
+    answer = get_session().get(address, params=asked, headers=headers, timeout=TIMEOUT_SECONDS)
+    hf_raise_for_status(answer)
+    rows = answer.json()[:FOUND]
+    return [ModelInfo(**{"siblings": None, **row}) for row in rows]  # type: ignore[no-untyped-call]
 
 
 def _hub_model(found: Any) -> HubModel:
@@ -89,6 +107,7 @@ def add(repository: str, *, workspace: Any, revision: str | None = None) -> Base
     repository = repository.strip()
     try:
         info = _api().model_info(repository, revision=revision, timeout=TIMEOUT_SECONDS, files_metadata=True)
+        found = _hub_model(info)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         if "config.json" not in sizes:
             raise Unusable(f"{repository} has no config.json: it is not a transformers or timm model.")
@@ -114,14 +133,13 @@ def add(repository: str, *, workspace: Any, revision: str | None = None) -> Base
         raise Unusable(f"The hub has no public model {repository!r}.") from None
     except HFValidationError:
         raise Unusable(f"{repository!r} is not a model's name; it looks like owner/name.") from None
-    except (HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError, ValueError) as error:
+    except FAILURES as error:
         raise Unusable(f"The hub did not give {repository}: {_short(error)}") from error
     facts = facts_of(config, list(sizes))
     if known := BaseModel.objects.filter(
         workspace=workspace, source=BaseModel.Source.HUB, reference=repository, revision=info.sha
     ).first():
         return known
-    found = _hub_model(info)
     return BaseModel.objects.create(
         workspace=workspace,
         slug=free_slug(repository.replace("/", "-")),

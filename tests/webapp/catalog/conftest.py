@@ -49,6 +49,7 @@ class FakeHub:
         self.repositories: dict[str, Repository] = {}
         self.asked: list[str] = []  # "METHOD path?query"
         self.failing = False
+        self.instead: bytes | None = None  # what a page that is no hub says to everything
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -79,6 +80,8 @@ class FakeHub:
         self.asked.append(f"{request.command} {request.path}")
         address = urlsplit(request.path)
         status, headers, content = (500, {}, b"") if self.failing else self._find(address.path, address.query)
+        if self.instead is not None:
+            status, headers, content = 200, {}, self.instead
         request.send_response(status)
         for name, value in {"Content-Length": str(len(content)), **headers}.items():
             request.send_header(name, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -108,6 +109,32 @@ def test_a_hub_that_is_away_is_left_alone_for_a_minute(hub: FakeHub, member: Cli
     asked = len(hub.asked)
     assert "No hub can be reached from here" in search(member, "other words")
     assert len(hub.asked) == asked
+
+
+def test_a_hub_that_fails_is_asked_once(hub: FakeHub, member: Client) -> None:
+    hub.failing = True
+    assert "No hub can be reached from here" in search(member, "bert")
+    assert len(hub.asked) == 1
+
+
+def test_a_hub_that_never_answers_holds_nobody_up(
+    settings: Any, hub: FakeHub, member: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("webapp.catalog.hub.TIMEOUT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.HF_ENDPOINT = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert "No hub can be reached from here" in search(member, "bert")
+        assert "The hub did not give lab/tiny-bert" in add(member, "lab/tiny-bert")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"<html>", b"{}", b"[1]", b'[{"no": "id"}]', b'[{"id": "a/b", "tags": 7}]', b'{"id": "a/b", "tags": 7}'],
+)
+def test_what_is_no_hub_counts_as_none(answer: bytes, hub: FakeHub, member: Client) -> None:
+    hub.instead = answer
+    assert "No hub can be reached from here" in search(member, "bert")
+    assert "The hub did not give a/b" in add(member, "a/b")
 
 
 def test_offline_mode_is_obeyed(hub: FakeHub, member: Client, monkeypatch: pytest.MonkeyPatch) -> None:
