@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import posixpath
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage, default_storage
@@ -22,19 +23,13 @@ CHUNK = 1 << 20
 
 def local_path(key: str) -> Path | None:
     """Where the file lies on this host's disk, or None if storage is not a folder."""
-    if isinstance(_storage()._wrapped, FileSystemStorage):
+    if isinstance(default_storage, FileSystemStorage):  # of the object behind the lazy one
         return Path(default_storage.path(key))
     return None
 
 
-def _storage() -> Any:
-    default_storage.exists("")  # makes the lazy object real
-    return default_storage
-
-
 def put(path: Path, key: str, *, move: bool = False) -> None:
     """Store a local file under a key, replacing what is there; `move` may spare the copy."""
-    _storage()
     target = local_path(key)
     if target is None:
         with path.open("rb") as source:
@@ -65,7 +60,6 @@ def get(key: str, path: Path) -> None:
 
 def open_file(key: str) -> IO[bytes]:
     """Open a stored file for reading; seekable."""
-    _storage()
     opened: IO[bytes] = default_storage.open(key, "rb")
     return opened
 
@@ -88,9 +82,8 @@ def keys_under(prefix: str) -> Iterator[str]:
 
 def delete_under(prefix: str) -> None:
     """Remove every file below a prefix; fine if there is none."""
-    if not prefix.strip("/"):
+    if posixpath.normpath(f"/{prefix.strip('/')}") == "/":
         raise ValueError("refusing to delete the whole storage")
-    _storage()
     folder = local_path(prefix)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)

@@ -112,10 +112,9 @@ def _keep_picture(page: Page) -> None:
     """For the README, where TUNEBOARD_SCREENSHOTS names the folder; else just to look at."""
     folder = Path(os.environ.get("TUNEBOARD_SCREENSHOTS") or ROOT / "tests" / "screenshots")
     folder.mkdir(parents=True, exist_ok=True)
+    page.set_viewport_size({"width": 1440, "height": 1180})
     page.wait_for_timeout(1000)
-    page.screenshot(
-        path=folder / "run.png", clip={"x": 0, "y": 0, "width": 1440, "height": 1000}, full_page=True
-    )
+    page.screenshot(path=folder / "run.png")
 
 
 def test_a_sample_becomes_a_classifier_well_over_chance(page: Page) -> None:

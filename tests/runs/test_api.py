@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,3 +198,15 @@ def test_the_document_lists_every_operation(lab: Lab, script: Script) -> None:
 def test_an_unknown_path_and_method_are_errors_like_others(script: Script) -> None:
     assert error_of(script.get("nothing/here"), 404)["code"] == "not_found"
     assert script.client.put("/api/v1/runs", "{}", content_type="application/json").status_code == 405
+
+
+def test_the_page_about_the_api_tells_of_every_operation_and_no_other(script: Script) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/api.md").read_text()
+    told = set(re.findall(r"^\| `(GET|POST|DELETE) ([\w/{}.]+)[^`]*` \|", page, re.M))
+    paths = script.client.get("/api/v1/openapi.json").json()["paths"]
+    there = {
+        (method.upper(), re.sub(r"\{\w*_id\}", "{id}", path.removeprefix("/api/v1/")))
+        for path, methods in paths.items()
+        for method in methods
+    }
+    assert told == there

@@ -133,6 +133,8 @@ def test_it_starts_stops_and_starts_again_even_after_everything_was_killed(home:
     assert {line.split("|")[0].strip() for line in first.output if " | " in line} >= {"tuneboard", "web"}
     assert first.get("/healthz") == 200
     assert first.said.count("/accounts/link/") == 1
+    for private in ("storage", "work", "cache", "valkey", "secret_key", "services.json", "postgres/base"):
+        assert (home / private).stat().st_mode & 0o077 == 0, f"{private} is closed to others on this host"
 
     # A token alone on standard output, and it works.
     token = first.manage("token", "admin").stdout

@@ -37,7 +37,7 @@ class Command(BaseCommand):
     requires_system_checks = []  # the database is not there yet
 
     def handle(self, *args: Any, **options: Any) -> None:
-        settings.HOME.mkdir(parents=True, exist_ok=True)
+        make_home(settings.HOME)
         lock = take_lock(settings.HOME)
         check_port(settings.PORT)
         supervisor = Supervisor()
@@ -120,6 +120,17 @@ class Welcome:
         self.supervisor.say(
             f"\nTuneboard is at {settings.PUBLIC_URL}\nSign in with (works once, for a day):\n\n    {link}\n\nCtrl-C stops it.\n "
         )
+
+
+def make_home(home: Path) -> None:
+    """The home and its folders. Those with people's data are closed to others on this host.
+
+    The home itself cannot be where root starts it: Postgres then runs as another user, and its package opens
+    every folder above the data for passage.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    for name in ("storage", "work", "cache", "valkey"):
+        (home / name).mkdir(mode=0o700, exist_ok=True)
 
 
 def take_lock(home: Path) -> IO[str]:
