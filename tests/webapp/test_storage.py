@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
 import pytest
-from django.core.exceptions import SuspiciousFileOperation
+from django.core.exceptions import SuspiciousFileOperation, SuspiciousOperation
 
 from webapp import storage
 from webapp.settings import storage_backend
@@ -205,7 +205,7 @@ def test_keys_that_lead_out_are_refused(key: str, anywhere: str, source: Path, t
         lambda: list(storage.keys_under(key)),
         lambda: storage.delete_under(key),
     ):
-        with pytest.raises((SuspiciousFileOperation, ValueError, FileNotFoundError)):
+        with pytest.raises(SuspiciousOperation):
             attempt()
     assert (tmp_path / "outside").read_text() == "not ours to show"
     assert not (tmp_path / "copy").exists()

@@ -40,7 +40,7 @@ def bucket(settings: Any) -> Iterator[None]:
 
 
 def fill(version: DatasetVersion) -> None:
-    storage._storage().save(f"{version.storage_prefix}/train-00000-of-00001.parquet", ContentFile(b"rows"))
+    default_storage.save(f"{version.storage_prefix}/train-00000-of-00001.parquet", ContentFile(b"rows"))
 
 
 def test_a_folder_is_used_as_it_lies(
