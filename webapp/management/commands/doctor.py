@@ -62,6 +62,8 @@ def broker() -> str:
     try:
         client = redis.Redis.from_url(settings.CELERY_BROKER_URL, socket_timeout=3)
         info: Any = client.info("server")
+    except ValueError as error:  # an address of no known form
+        raise Wrong(f"REDIS_URL cannot be used: {error}") from error
     except redis.RedisError as error:
         raise Wrong(f"no answer: {error}. Runs are still queued, and start once it is back.") from error
     return f"{info.get('server_name', 'redis').capitalize()} {info.get('valkey_version') or info['redis_version']}"
@@ -82,7 +84,12 @@ def storage() -> str:
 
 
 def disk() -> str:
-    free = shutil.disk_usage(settings.HOME).free
+    try:
+        free = shutil.disk_usage(settings.HOME).free
+    except OSError as error:
+        raise Wrong(
+            f"{settings.HOME} cannot be used ({error.strerror}). Make it, or set TUNEBOARD_HOME."
+        ) from error
     if free < FEWEST_FREE_BYTES:
         raise Wrong(f"{free / 2**30:.1f} GB free under {settings.HOME}. Runs need room for checkpoints.")
     return f"{free / 2**30:.0f} GB free under {settings.HOME}"
@@ -100,11 +107,11 @@ def devices() -> str:
     program = shutil.which("nvidia-smi")
     if program is None:
         return "no NVIDIA GPU: this host trains on its CPU"
-    asked = subprocess.run(
-        [program, "--query-gpu=name,memory.total", "--format=csv,noheader"],
-        capture_output=True,
-        text=True,
-    )
+    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+    try:
+        asked = subprocess.run(query, capture_output=True, text=True, timeout=30)
+    except (subprocess.TimeoutExpired, OSError) as error:
+        raise Wrong(f"nvidia-smi fails: {error}. See whether the driver works.") from error
     if asked.returncode:
         raise Wrong(f"nvidia-smi fails: {asked.stdout.strip() or asked.stderr.strip()}")
     return "; ".join(asked.stdout.strip().splitlines())
