@@ -64,7 +64,7 @@ def embedded_services() -> dict[str, str]:
 
 
 SECRET_KEY = kept_secret()
-PUBLIC_URL = os.environ.get("TUNEBOARD_URL", f"http://localhost:{PORT}").rstrip("/")
+PUBLIC_URL = (os.environ.get("TUNEBOARD_URL") or f"http://localhost:{PORT}").rstrip("/")
 ALLOWED_HOSTS = [
     "localhost",
     "127.0.0.1",
@@ -220,7 +220,6 @@ CONTENT_SECURITY_POLICY = {
 }
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 0  # every uploaded file goes to disk in chunks
-FILE_UPLOAD_TEMP_DIR = os.environ.get("TUNEBOARD_UPLOAD_DIR") or None
 FILE_UPLOAD_HANDLERS = ["webapp.datasets.uploading.IncomingUploadHandler"]
 UPLOAD_MAX_BYTES = int(os.environ.get("TUNEBOARD_UPLOAD_MAX_BYTES") or 20 * 2**30)
 
@@ -236,7 +235,7 @@ RUN_TIME_LIMIT_SECONDS = float(os.environ.get("TUNEBOARD_RUN_TIME_LIMIT_SECONDS"
 TRAINER_COMMAND = shlex.split(os.environ.get("TUNEBOARD_TRAINER_COMMAND") or "")
 WORK_DIR = HOME / "work"  # attempts in progress, on this host only
 CACHE_DIR = HOME / "cache"  # base models and datasets, on this host only
-HF_ENDPOINT = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+HF_ENDPOINT = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 # -- Celery: early acknowledgement, prefetch 1, no results, JSON only (docs/architecture.md) ------
 CELERY_BROKER_URL = REDIS_URL or "redis://localhost:6379/0"

@@ -33,10 +33,14 @@ def read_by_the_code() -> set[str]:
     return {name for source in sources for name in READ.findall(source.read_text())}
 
 
+def read_by_containers() -> set[str]:
+    return set(re.findall(r"\$\{([A-Z_]+)", (ROOT / "docker-compose.yml").read_text()))
+
+
 def test_every_setting_is_on_the_page_and_nothing_else_is() -> None:
     read = read_by_the_code() - CONVENTIONS
     assert len(read) > 20
-    explained = read | BY_LIBRARIES
+    explained = read | BY_LIBRARIES | read_by_containers()
     mentioned = (ROOT / "docs/configuration.md").read_text()
     assert {name for name in explained if f"`{name}`" not in mentioned} == set()
     assert documented() - explained == set()
@@ -46,6 +50,56 @@ def test_containers_are_given_settings_that_exist() -> None:
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
     for service in ("prepare", "web", "worker", "dispatcher"):
         assert set(compose["services"][service]["environment"]) <= documented()
+
+
+def test_what_the_containers_file_reads_is_explained() -> None:
+    used = read_by_containers()
+    assert {"POSTGRES_PASSWORD", "VALKEY_PASSWORD", "SECRET_KEY"} <= used <= documented()
+
+
+# (variable, what is set, where it arrives, the default there): numbers stand on the page as well
+NUMBERS = [
+    ("TUNEBOARD_PORT", "9001", "s.PORT", 8000),
+    ("TUNEBOARD_UPLOAD_MAX_BYTES", "1000", "s.UPLOAD_MAX_BYTES", 21474836480),
+    ("TUNEBOARD_RUN_TIME_LIMIT_SECONDS", "90.5", "s.RUN_TIME_LIMIT_SECONDS", 0),
+    ("TUNEBOARD_MAX_ATTEMPTS", "7", "s.MAX_ATTEMPTS", 3),
+    ("TUNEBOARD_STOP_GRACE_SECONDS", "61", "s.STOP_GRACE_SECONDS", 60),
+    ("TUNEBOARD_LEASE_SECONDS", "62", "s.LEASE_SECONDS", 60),
+    ("TUNEBOARD_HEARTBEAT_SECONDS", "11", "s.HEARTBEAT_SECONDS", 10),
+    ("TUNEBOARD_DISPATCH_SECONDS", "0.5", "s.DISPATCH_SECONDS", 5),
+]
+TEXTS = [
+    ("DATABASE_URL", "postgres://a:b@db.example:5433/x", "s.DATABASES['default']['HOST']", "db.example"),
+    ("REDIS_URL", "redis://:b@broker.example:6379/0", "s.CELERY_BROKER_URL", "redis://:b@broker.example:6379/0"),
+    ("AWS_ENDPOINT_URL", "http://minio:9000", "s.storage_backend('s3://b')['OPTIONS']['endpoint_url']", "http://minio:9000"),
+    ("TUNEBOARD_BIND", "0.0.0.0", "s.BIND", "0.0.0.0"),
+    ("TUNEBOARD_HOSTS", "one.example, two.example", "s.ALLOWED_HOSTS[-2:]", "['one.example', 'two.example']"),
+    ("TUNEBOARD_DEBUG", "1", "s.DEBUG", "True"),
+    ("TUNEBOARD_LOG_LEVEL", "ERROR", "s.LOGGING['root']['level']", "ERROR"),
+    ("TZ", "Europe/Berlin", "s.TIME_ZONE", "Europe/Berlin"),
+    ("TUNEBOARD_SLOTS", "4", "s.WORKER_SLOTS", "4"),
+    ("TUNEBOARD_TRAINER_COMMAND", "train 'a b'", "s.TRAINER_COMMAND", "['train', 'a b']"),
+    ("HF_ENDPOINT", "https://hub.example/", "s.HF_ENDPOINT", "https://hub.example"),
+]  # fmt: skip
+
+
+def test_each_variable_arrives_and_numbers_have_the_default_of_the_page(tmp_path: Path) -> None:
+    rows = dict(
+        re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", (ROOT / "docs/configuration.md").read_text(), re.M)
+    )
+    asked = ", ".join(expression for _, _, expression, _ in NUMBERS)
+    found = [float(number) for number in settings_with(tmp_path, f"*[{asked}]").split()]
+    assert found == [default for *_, default in NUMBERS]
+    for variable, _, _, default in NUMBERS:
+        assert f"`{default}`" in rows[variable], variable
+    given = {variable: value for variable, value, *_ in NUMBERS}
+    changed = [float(number) for number in settings_with(tmp_path, f"*[{asked}]", **given).split()]
+    assert changed == [float(value) for _, value, *_ in NUMBERS]
+
+    asked = ", ".join(expression for _, _, expression, _ in TEXTS)
+    given = {variable: value for variable, value, *_ in TEXTS}
+    said = settings_with(tmp_path, f"*[{asked}], sep='\\n'", **given).splitlines()
+    assert said == [expected for *_, expected in TEXTS]
 
 
 def settings_with(tmp_path: Path, expression: str, **environment: str) -> str:
