@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema
+from pydantic import ConfigDict
 
 from runs import downloads, lifecycle
 from runs.launch import LaunchError, launch
-from runs.models import Artifact, Run
+from runs.models import Run
 from runs.training.tasks import all_tasks
 from runs.training.tasks.common import Task
-from webapp.api import ERRORS, ApiError, require_editor
+from webapp.api import ERRORS, MOST_ROWS, ApiError, require_editor
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset
 
@@ -119,6 +120,8 @@ def list_tasks(request: HttpRequest) -> Any:
 # -- runs -----------------------------------------------------------------------------------------
 class RunIn(Schema):
     """What to fine-tune on what, and how. What is left out is suggested by the dataset or the task."""
+
+    model_config = ConfigDict(extra="forbid")  # a misspelt field would train for hours with a default
 
     model: str = Field(description="id of a model")
     dataset: int = Field(description="id of a dataset that is ready")
@@ -270,7 +273,7 @@ def list_runs(
     status: str = Query("", description="queued, running, paused, succeeded, failed or cancelled"),  # type: ignore[type-arg]
     task: str = "",
     limit: int = Query(50, ge=1, le=200),  # type: ignore[type-arg]
-    offset: int = Query(0, ge=0),  # type: ignore[type-arg]
+    offset: int = Query(0, ge=0, le=MOST_ROWS),  # type: ignore[type-arg]
 ) -> Any:
     """Newest first."""
     runs = _runs(request)
@@ -302,8 +305,8 @@ def run_metrics(request: HttpRequest, run_id: int, since: str = "") -> Any:
     if since:
         at, _, last = since.rpartition(".")
         try:
-            cursor = (datetime.fromisoformat(at), int(last))
-        except ValueError:
+            cursor = (datetime.fromisoformat(at).astimezone(UTC), int(last))
+        except (ValueError, OverflowError):
             raise ApiError(
                 422, "invalid", "since is the `next` of an earlier answer.", {"since": "unknown"}
             ) from None
@@ -330,7 +333,7 @@ def cancel_run(request: HttpRequest, run_id: int) -> Any:
 def run_artifact(request: HttpRequest, run_id: int, name: str) -> HttpResponseBase:
     """Supports Range; the ETag is the SHA-256."""
     run = get_object_or_404(_runs(request), pk=run_id)
-    return downloads.file_response(request, get_object_or_404(Artifact, run=run, name=name))
+    return downloads.file_response(request, downloads.find(run.artifacts.all(), name))
 
 
 @router.get("/{int:run_id}/artifacts.zip", response={200: bytes, **ERRORS}, summary="Download all files")

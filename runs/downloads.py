@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import IO
 
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404
 from django.utils.http import content_disposition_header
@@ -23,6 +24,13 @@ from webapp import storage
 from webapp.requests import Request
 
 CHUNK = 1 << 18
+
+
+def find(artifacts: QuerySet[Artifact], name: str) -> Artifact:
+    """The one that is called so; Http404 if there is none."""
+    if "\0" in name:  # Postgres cannot even be asked
+        raise Http404("No file has such a name.")
+    return get_object_or_404(artifacts, name=name)
 
 
 def file_response(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
@@ -60,7 +68,7 @@ def file_response(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
 
 def parse_range(header: str, size: int) -> tuple[int, int] | str | None:
     """(first, last) of one byte range; "unsatisfiable"; None where the header is to be ignored (RFC 9110)."""
-    found = re.fullmatch(r"bytes=\s*(\d*)\s*-\s*(\d*)\s*", header)
+    found = re.fullmatch(r"bytes=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", header)
     if found is None or not (found[1] or found[2]):
         return None  # several ranges, or nonsense: the whole file is a right answer
     if not found[1]:  # the last n bytes
@@ -115,8 +123,8 @@ def _read(key: str) -> Iterator[bytes]:
 
 @require_safe
 def artifact(request: Request, pk: int, name: str) -> HttpResponseBase:
-    found = get_object_or_404(Artifact, run__in=Run.objects.visible_to(request.user), run=pk, name=name)
-    return file_response(request, found)
+    mine = Artifact.objects.filter(run__in=Run.objects.visible_to(request.user), run=pk)
+    return file_response(request, find(mine, name))
 
 
 @require_safe

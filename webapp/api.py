@@ -7,15 +7,20 @@ webapp/urls.py. Every error is `{"error": {"code", "message", "fields"}}`.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOperation
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.urls import URLPattern, URLResolver
 from django.views.decorators.http import require_safe
 from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError, HttpError, ValidationError
+from ninja.parser import Parser
 from ninja.security import HttpBearer
 
 from webapp.accounts import tokens
@@ -23,6 +28,7 @@ from webapp.accounts.access import may_edit
 from webapp.accounts.models import ApiToken
 
 log = logging.getLogger(__name__)
+MOST_ROWS = 2**31 - 1  # to skip in a list: no list is longer, and Postgres counts no further than a bigint
 
 
 class ApiRequest(HttpRequest):
@@ -53,7 +59,7 @@ class Error(Schema):
     error: ErrorBody
 
 
-ERRORS: dict[frozenset[int], Any] = {frozenset({400, 401, 403, 404, 409, 413, 422}): Error}
+ERRORS: dict[frozenset[int], Any] = {frozenset({400, 401, 403, 404, 405, 409, 413, 422}): Error}
 
 
 class Token(HttpBearer):
@@ -61,6 +67,35 @@ class Token(HttpBearer):
 
     def authenticate(self, request: HttpRequest, token: str) -> ApiToken | None:
         return tokens.authenticate(token)
+
+
+class StorableParser(Parser):
+    """Lets in only what Postgres can keep or be asked for: text without NUL or half a surrogate pair."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        body = super().parse_body(request)
+        _check_storable(body)
+        return body
+
+    def parse_querydict(self, data: Any, list_fields: list[str], request: HttpRequest) -> Any:
+        found = super().parse_querydict(data, list_fields, request)
+        _check_storable(found)
+        return found
+
+
+def _check_storable(value: Any, field: str = "body") -> None:
+    """Raises ApiError 422 with the outermost field that holds such text."""
+    if isinstance(value, str):
+        if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+            told = "has a character that is no text (NUL, or half a surrogate pair); leave it out"
+            raise ApiError(422, "invalid", f"{field} {told}.", {field: told})
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _check_storable(key, field)
+            _check_storable(item, str(key) if field == "body" else field)
+    elif isinstance(value, list):
+        for item in value:
+            _check_storable(item, field)
 
 
 api = NinjaAPI(
@@ -71,6 +106,7 @@ api = NinjaAPI(
     docs_url=None,
     openapi_url="/openapi.json",
     urls_namespace="api",
+    parser=StorableParser(),
 )
 
 
@@ -119,7 +155,23 @@ def _not_found(request: HttpRequest, error: Any) -> HttpResponse:
 
 @api.exception_handler(HttpError)
 def _http_error(request: HttpRequest, error: Any) -> HttpResponse:
+    if isinstance(error.__cause__, ApiError):  # of the parser, which ninja wraps
+        return _api_error(request, error.__cause__)
+    if isinstance(error.__cause__, ValueError | RecursionError):
+        return error_answer(400, "bad_request", "The body is not JSON in UTF-8.")
     return error_answer(error.status_code, "bad_request", str(error))
+
+
+@api.exception_handler(RequestDataTooBig)
+def _too_big(request: HttpRequest, error: Any) -> HttpResponse:
+    return error_answer(413, "too_large", "The body is too large; only files may be of such a size.")
+
+
+@api.exception_handler(SuspiciousOperation)
+@api.exception_handler(BadRequest)
+@api.exception_handler(MultiPartParserError)
+def _malformed(request: HttpRequest, error: Any) -> HttpResponse:
+    return error_answer(400, "bad_request", f"The request cannot be read: {error}")
 
 
 @api.exception_handler(Exception)
@@ -133,8 +185,26 @@ def api_urls() -> tuple[list[URLPattern | URLResolver], str, str]:
     patterns, app_name, namespace = api.urls
     for pattern in patterns:
         if pattern.callback is not None:
-            login_not_required(pattern.callback)
+            pattern.callback = login_not_required(_method_checked(pattern.callback))
     return patterns, app_name, namespace
+
+
+def _method_checked(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """ninja answers a wrong method before any exception handler, in a shape of its own."""
+
+    @wraps(view)
+    def answer(request: HttpRequest, *args: object, **kwargs: object) -> HttpResponse:
+        response = view(request, *args, **kwargs)
+        if not isinstance(response, HttpResponseNotAllowed):
+            return response
+        allowed = ", ".join(sorted(response["Allow"].split(", ")))
+        refused = error_answer(
+            405, "method_not_allowed", f"{request.method} cannot be used here; this takes: {allowed}."
+        )
+        refused["Allow"] = allowed
+        return refused
+
+    return answer
 
 
 @login_not_required

@@ -107,8 +107,8 @@ def test_a_run_that_cannot_be_says_what_to_change(
 @pytest.mark.parametrize("body", ["{", "[]", "null", '"text"', '{"model": null}'])
 def test_a_body_that_is_no_run_is_refused(script: Script, body: str) -> None:
     answer = script.client.post("/api/v1/runs", body, content_type="application/json")
-    assert answer.status_code in {400, 422}
-    error_of(answer, answer.status_code)
+    error = error_of(answer, 400 if body == "{" else 422)
+    assert error["code"] == ("bad_request" if body == "{" else "invalid")
 
 
 def test_what_went_wrong_and_what_came_out_is_in_the_answer(lab: Lab, script: Script) -> None:
@@ -197,7 +197,65 @@ def test_the_document_lists_every_operation(lab: Lab, script: Script) -> None:
 
 def test_an_unknown_path_and_method_are_errors_like_others(script: Script) -> None:
     assert error_of(script.get("nothing/here"), 404)["code"] == "not_found"
-    assert script.client.put("/api/v1/runs", "{}", content_type="application/json").status_code == 405
+    answer = script.client.put("/api/v1/runs", "{}", content_type="application/json")
+    assert error_of(answer, 405)["code"] == "method_not_allowed"
+    assert answer["Allow"] == "GET, POST"
+
+
+def test_a_misspelt_field_does_not_train_with_a_default(lab: Lab, script: Script) -> None:
+    body = {"model": "tiny", "dataset": lab.dataset.pk, "method": "head", "setings": {"seed": 1}}
+    assert "setings" in error_of(script.post("runs", body), 422)["fields"]
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"model": "\xff"}', 400),
+        (b"[" * 100_000, 400),
+        (b'{"model": "tiny\\u0000", "dataset": 1, "method": "head"}', 422),
+        (b'{"model": "\\ud800", "dataset": 1, "method": "head"}', 422),
+        (b'{"model": "tiny", "dataset": 1, "method": "head", "columns": {"text": "a\\u0000"}}', 422),
+        (b'{"model": "tiny", "dataset": 1' + b"0" * 30 + b', "method": "head"}', 422),
+        (b'{"name": "' + b"x" * 11_000_000 + b'"}', 413),
+    ],
+)
+def test_a_hostile_body_is_refused_in_the_usual_shape(script: Script, body: bytes, status: int) -> None:
+    answer = script.client.post("/api/v1/runs", body, content_type="application/json")
+    error_of(answer, status)
+    assert not Run.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("models?q=%00", 422),
+        ("datasets?q=%00", 422),
+        ("datasets?status=sleepy", 422),
+        ("datasets?limit=0", 422),
+        ("datasets?offset=99999999999999999999", 422),
+        ("runs?task=%00", 422),
+        ("runs?offset=99999999999999999999", 422),
+        ("runs/99999999999999999999", 404),
+        ("datasets/99999999999999999999", 404),
+        ("models/%00", 404),
+    ],
+)
+def test_a_hostile_address_is_refused_in_the_usual_shape(script: Script, path: str, status: int) -> None:
+    error_of(script.client.get(f"/api/v1/{path}"), status)
+
+
+@pytest.mark.parametrize("since", ["0001-01-01T00:00:00%2B23:59.1", "%00", ".", "2026.x"])
+def test_a_cursor_of_nobodys_making_is_refused(lab: Lab, script: Script, since: str) -> None:
+    run = lab.run()
+    assert (
+        "since" in error_of(script.client.get(f"/api/v1/runs/{run.pk}/metrics?since={since}"), 422)["fields"]
+    )
+
+
+def test_an_upload_that_is_no_form_is_refused(script: Script) -> None:
+    broken = script.client.post("/api/v1/datasets", b"garbage", content_type="multipart/form-data")
+    error_of(broken, 400)
 
 
 def test_the_page_about_the_api_tells_of_every_operation_and_no_other(script: Script) -> None:

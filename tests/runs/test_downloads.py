@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from runs.downloads import parse_range
+from runs.downloads import CHUNK, parse_range
 from runs.models import Artifact, Run
 from webapp import storage
 
@@ -86,6 +86,13 @@ def test_a_part_that_is_asked_for_comes_alone(
     assert answer["Content-Length"] == str(len(expected))
 
 
+def test_only_a_piece_of_a_file_is_in_memory_at_once(browser: Client, finished: Run) -> None:
+    pieces = [len(piece) for piece in weights(browser, finished).streaming_content]
+    assert max(pieces) <= CHUNK < len(WEIGHTS) and sum(pieces) == len(WEIGHTS)
+    zipped = [len(p) for p in browser.get(f"/runs/{finished.pk}/model.zip").streaming_content]
+    assert max(zipped) <= CHUNK
+
+
 def test_a_part_beyond_the_end_is_refused(browser: Client, finished: Run) -> None:
     answer = weights(browser, finished, Range="bytes=1048576-")
     assert answer.status_code == 416
@@ -94,7 +101,8 @@ def test_a_part_beyond_the_end_is_refused(browser: Client, finished: Run) -> Non
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=9-5", "bytes=a-b", "lines=1-2", "bytes=0-1,4-5", "bytes=-", "bytes="]
+    "asked",
+    ["bytes=9-5", "bytes=a-b", "lines=1-2", "bytes=0-1,4-5", "bytes=-", "bytes=", "bytes=0-" + "9" * 5000],
 )
 def test_a_range_that_makes_no_sense_is_passed_over(browser: Client, finished: Run, asked: str) -> None:
     answer = weights(browser, finished, Range=asked)
@@ -149,7 +157,14 @@ def test_what_is_not_there_is_a_404(browser: Client, script: Script, lab: Lab, f
     empty = lab.run(status="failed")
     assert browser.get(f"/runs/{empty.pk}/model.zip").status_code == 404
     assert script.get(f"runs/{empty.pk}/artifacts.zip").status_code == 404
-    for name in ("gone.bin", "../../../etc/passwd", "%2e%2e/secret", "adapter"):
+    for name in (
+        "gone.bin",
+        "../../../etc/passwd",
+        "%2e%2e/secret",
+        "adapter",
+        "%00",
+        "model.safetensors%00",
+    ):
         assert browser.get(f"/runs/{finished.pk}/files/{name}").status_code == 404
         assert script.get(f"runs/{finished.pk}/artifacts/{name}").status_code == 404
 
@@ -158,6 +173,20 @@ def test_a_file_that_storage_lost_is_a_404_with_a_sentence(browser: Client, fini
     storage.delete_under(f"runs/{finished.pk}/artifacts")
     answer = weights(browser, finished)
     assert answer.status_code == 404
+
+
+def test_a_name_with_control_characters_cannot_add_a_header(
+    browser: Client, finished: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    key = f"runs/{finished.pk}/artifacts/attempt-1/ctl"
+    storage.put(tmp_path / "file", key)
+    Artifact.objects.create(run=finished, name='a\x01"b', storage_key=key, size=0, sha256="0" * 64)
+    answer = browser.get(f"/runs/{finished.pk}/files/a%01%22b")
+    assert answer["Content-Disposition"] == "attachment; filename*=utf-8''a%01%22b"
+    assert (answer["Content-Length"], body_of(answer)) == ("0", b"")
+    part = browser.get(f"/runs/{finished.pk}/files/a%01%22b", headers={"Range": "bytes=0-"})
+    assert part.status_code == 416 and part["Content-Range"] == "bytes */0"
 
 
 def test_ranges_of_an_empty_file() -> None:

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from runs.launch import LaunchError, launch
 from runs.models import Run, Worker
+from runs.training.tasks import all_tasks
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset
 
@@ -121,6 +122,44 @@ def test_a_model_that_nothing_trains_yet_is_refused(lab: Lab) -> None:
 def test_a_starter_that_is_not_installed_says_what_to_install(lab: Lab) -> None:
     lab.model.details = {"missing": "Install it with: pip install x"}
     assert "is not installed. Install it with" in refusal(lab)["model"]
+
+
+def test_one_column_cannot_play_two_roles(lab: Lab) -> None:
+    answers = BaseModel.objects.get(slug="smollm2-135m-instruct")
+    columns = {"prompt": "review", "completion": "review"}
+    fields = refusal(lab, base_model=answers, task="text-generation", method="lora", columns=columns)
+    assert "cannot play two roles" in fields["columns"]
+
+
+def test_what_a_run_was_made_of_stays_with_it(lab: Lab) -> None:
+    run = launched(lab, settings={"seed": 7})
+    lab.dataset.name = "Another name"
+    lab.dataset.save()
+    lab.version.suggested = {"task": "text-generation", "columns": {"text": "review"}, "reason": ""}
+    lab.version.save()
+    run.refresh_from_db()
+    assert (run.dataset_name, run.dataset_hash) == ("Reviews", "a" * 64)
+    assert (run.task, run.columns, run.settings["seed"]) == (
+        "text-classification",
+        {"text": "review", "label": "stars"},
+        7,
+    )
+    assert run.dataset_version_id == lab.version.pk
+    assert (run.workspace_id, run.created_by_id) == (lab.workspace.pk, lab.member.pk)
+
+
+def test_every_task_that_is_declared_refuses_a_dataset_without_its_columns(lab: Lab) -> None:
+    lab.version.columns = [{"name": "nothing", "kind": "float", "nulls": 0, "distinct": 3}]
+    lab.version.save()
+    for task in all_tasks():
+        lab.model.kind = task.model_kinds[0]
+        fields = refusal(lab, task=task.slug, method=task.methods[0].slug)
+        assert "needs columns for" in fields["columns"], task.slug
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", 10**400, -1, True, [1], {}, "much"])
+def test_numbers_that_are_none_are_refused(lab: Lab, value: Any) -> None:
+    assert refusal(lab, method="full", settings={"learning_rate": value})["settings.learning_rate"]
 
 
 def test_runs_go_to_the_gpus_while_a_host_with_one_is_alive(lab: Lab) -> None:

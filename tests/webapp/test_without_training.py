@@ -33,7 +33,9 @@ settings.STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storag
 settings.DATABASES["default"].setdefault("TEST", {})["NAME"] = "test_without_training"
 from django.core.management import call_command
 from django.test.utils import setup_databases, setup_test_environment, teardown_databases
+import webapp.urls
 call_command("check")
+call_command("makemigrations", "--check", "--dry-run", verbosity=0)
 setup_test_environment()
 old = setup_databases(verbosity=0, interactive=False, aliases={"default"})
 try:
@@ -50,15 +52,28 @@ try:
         answer = browser.get(path)
         assert answer.status_code == 200, (path, answer.status_code)
     token = ApiToken.issue(user, user.memberships.get().workspace, "t")[1]
-    tasks = Client(headers={"Authorization": f"Bearer {token}"}).get("/api/v1/tasks").json()
-    print("TASKS", len(tasks))
+    answer = Client(headers={"Authorization": f"Bearer {token}"}).get("/api/v1/tasks")
+    assert answer.status_code == 200, answer.content
+    print("TASKS", len(answer.json()))
 finally:
     teardown_databases(old, verbosity=0)
 import webapp.celery, runs.execution.worker, runs.execution.dispatch
 """
+# Nothing of it came in by another way, and the hook does keep things out.
+NONE_OF_IT = """
+here = {{name.split(".")[0] for name in sys.modules}} & {absent!r}
+assert not here, here
+try:
+    __import__({first!r})
+except ImportError:
+    print("KEPT OUT")
+"""
 TRAINER = """
+import importlib, pkgutil
 import runs.training.__main__
 from runs.training.tasks import all_tasks
+for module in pkgutil.walk_packages(runs.training.__path__, "runs.training."):
+    importlib.import_module(module.name)
 runs.training.__main__.warm_up()
 print("TASKS", len(all_tasks()))
 """
@@ -66,13 +81,20 @@ print("TASKS", len(all_tasks()))
 
 def say(absent: tuple[str, ...], program: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT.format(absent=set(absent)) + program],
+        [
+            sys.executable,
+            "-c",
+            WITHOUT.format(absent=set(absent))
+            + program
+            + NONE_OF_IT.format(absent=set(absent), first=absent[0]),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.endswith("KEPT OUT\n")
     return done.stdout
 
 

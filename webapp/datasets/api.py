@@ -8,10 +8,10 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from ninja import File, Form, Router, Schema
+from ninja import File, Form, Query, Router, Schema
 from ninja.files import UploadedFile
 
-from webapp.api import ERRORS, ApiError, require_editor
+from webapp.api import ERRORS, MOST_ROWS, ApiError, require_editor
 from webapp.datasets import intake, samples
 from webapp.datasets.models import Dataset
 
@@ -86,16 +86,22 @@ def _dataset(request: Any, dataset_id: int) -> Dataset:
 
 @router.get("", response={200: DatasetsOut, **ERRORS}, summary="List datasets")
 def list_datasets(
-    request: HttpRequest, q: str = "", status: str = "", limit: int = 100, offset: int = 0
+    request: HttpRequest,
+    q: str = "",
+    status: str = Query("", description="inspecting, ready or invalid"),  # type: ignore[type-arg]
+    limit: int = Query(100, ge=1, le=500),  # type: ignore[type-arg]
+    offset: int = Query(0, ge=0, le=MOST_ROWS),  # type: ignore[type-arg]
 ) -> dict[str, Any]:
     """The newest first. `q` searches names."""
     found = _datasets(request)
     if q:
         found = found.filter(name__icontains=q)
     if status:
+        if status not in Dataset.Status.values:
+            known = ", ".join(Dataset.Status.values)
+            raise ApiError(422, "invalid", f"status is one of: {known}", {"status": f"one of: {known}"})
         found = found.filter(status=status)
-    first = max(0, offset)
-    page = found.order_by("-created_at", "-pk")[first : first + max(1, min(limit, 500))]
+    page = found.order_by("-created_at", "-pk")[offset : offset + limit]
     return {"items": [described(dataset) for dataset in page], "count": found.count()}
 
 

@@ -184,3 +184,12 @@ def test_another_workspaces_dataset_is_not_there(route: str, client: Client, ins
 def test_a_strangers_upload_never_reaches_the_disk() -> None:
     Client().post(reverse("datasets:upload"), {"file": [csv()]})
     assert stored_files() == []
+
+
+def test_a_dataset_that_suits_no_task_leaves_the_list_whole(client: Client, inspected: Inspected) -> None:
+    rows = b"a,b\n" + b"".join(f"{n}.5,{n * n}.25\n".encode() for n in range(40))
+    dataset = inspected(("numbers.csv", rows))
+    assert (dataset.status, dataset.version and dataset.version.suggested) == ("ready", {})
+    page = client.get(reverse("datasets:list"))
+    assert page.status_code == 200 and "numbers" in page.content.decode()
+    assert client.get(reverse("datasets:detail", args=[dataset.pk])).status_code == 200
