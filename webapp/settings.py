@@ -133,7 +133,6 @@ INSTALLED_APPS = [
     "django.contrib.contenttypes",
     "django.contrib.humanize",
     "django.contrib.messages",
-    "django.contrib.sessions",
     "django.contrib.staticfiles",
     "axes",
     "csp",
@@ -144,6 +143,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "webapp.polling.PollMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -202,6 +202,7 @@ AXES_LOCKOUT_CALLABLE = "webapp.accounts.views.session.locked_out"
 # -- Safety -------------------------------------------------------------------------------------
 _https = PUBLIC_URL.startswith("https://")
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_ENGINE = "webapp.accounts.sessions"
 SESSION_COOKIE_NAME = f"tuneboard_{PORT}"  # two copies on one host keep apart
 CSRF_COOKIE_NAME = f"tuneboard_csrf_{PORT}"
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _https else None

@@ -13,10 +13,11 @@ from runs import charts, lifecycle, results
 from runs.models import Run
 from runs.presentation import RunPage
 from webapp.accounts.access import editor_required
-from webapp.polling import not_modified, tag_of, tagged
+from webapp.polling import not_modified, polls, tag_of, tagged
 from webapp.requests import Request
 
 
+@polls(Run)
 @require_GET
 def detail(request: Request, pk: int) -> HttpResponse:
     run = get_object_or_404(Run.objects.visible_to(request.user).select_related("base_model"), pk=pk)

@@ -17,7 +17,7 @@ from webapp.datasets.listing import DatasetFilter
 from webapp.datasets.models import Dataset
 from webapp.datasets.presentation import shown_columns, shown_rows, split_story
 from webapp.datasets.preview import content_type
-from webapp.polling import not_modified, tag_of, tag_of_many, tagged
+from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
 
 PAGE = 30
@@ -96,6 +96,7 @@ def detail(request: Request, pk: int) -> HttpResponse:
     return tagged(render(request, "datasets/detail.html", _shown(dataset)), tag_of(dataset))
 
 
+@polls(Dataset)
 @require_GET
 def progress(request: Request, pk: int) -> HttpResponse:
     """The part of the page that changes while files are inspected."""

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand
 
 from webapp.accounts.models import User
 from webapp.accounts.people import create_user
+from webapp.accounts.sessions import SessionStore
 from webapp.catalog.sync import sync_starters
 
 
@@ -19,6 +20,7 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0, interactive=False)
         call_command("collectstatic", verbosity=0, interactive=False)
         sync_starters()
+        SessionStore.clear_expired()
         if not User.objects.filter(is_superuser=True).exists():
             create_user("admin", superuser=True)
             self.stdout.write("Made the first user, “admin”.")
