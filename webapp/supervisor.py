@@ -77,7 +77,7 @@ class Supervisor:
     def _look_after(self, child: Child) -> None:
         now = time.monotonic()
         if child.process is not None:
-            code = child.process.poll()
+            code = _ended(child.process)
             if code is None:
                 if now - child.started > STEADY_SECONDS:
                     child.pause = 0.5
@@ -111,7 +111,7 @@ class Supervisor:
     def stop(self, grace: float) -> None:
         """SIGTERM to each child, last started first; SIGKILL to the group of whoever lingers."""
         for child in reversed(self.children):
-            if child.process is None or child.process.poll() is not None:
+            if child.process is None:
                 continue
             child.process.terminate()
             try:
@@ -124,3 +124,15 @@ class Supervisor:
         for child in self.children:
             for reader in child.readers:
                 reader.join(1)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int | None:
+    """Its exit status, or None while it runs. What it leaves of its group is killed: it would hold ports.
+
+    Before its process id is given up, as that could name another group afterwards.
+    """
+    if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+        return None
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()

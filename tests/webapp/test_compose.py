@@ -20,6 +20,45 @@ def compose() -> dict[str, Any]:
     return found
 
 
+# Of the Compose specification, those that are used here: a slip of the pen is in none of them.
+SERVICE = {
+    "image",
+    "build",
+    "restart",
+    "env_file",
+    "environment",
+    "volumes",
+    "command",
+    "healthcheck",
+    "depends_on",
+}
+SERVICE |= {"ports", "stop_grace_period", "shm_size", "deploy"}
+HEALTHCHECK = {"test", "interval", "timeout", "retries"}
+CONDITIONS = {"service_healthy", "service_completed_successfully"}
+
+
+def test_it_has_the_shape_of_a_compose_file(compose: dict[str, Any]) -> None:
+    assert set(compose) == {"x-tuneboard", "services", "volumes"}
+    assert set(compose["services"]) == {"postgres", "valkey", *OURS}
+    for service in compose["services"].values():
+        assert set(service) <= SERVICE and service["image"]
+        assert set(service.get("healthcheck", {})) <= HEALTHCHECK
+        assert all(isinstance(value, str) for value in service["environment"].values())
+        for other, how in service.get("depends_on", {}).items():
+            assert other in compose["services"] and how["condition"] in CONDITIONS
+        assert all(re.fullmatch(r"[a-z]+:/[a-z/]+", volume) for volume in service.get("volumes", []))
+    assert compose["services"]["web"]["ports"] == ["${TUNEBOARD_PORT:-8000}:8000"]
+
+
+def test_the_containers_settings_go_before_those_of_the_file(compose: dict[str, Any]) -> None:
+    for name in OURS:
+        service = compose["services"][name]
+        assert service["env_file"] == [{"path": ".env", "required": False}]
+        assert service["environment"]["TUNEBOARD_HOME"] == "/data"
+        assert service["environment"]["TUNEBOARD_PORT"] == "8000"
+        assert "data:/data" in service["volumes"]
+
+
 def test_the_same_image_runs_commands_that_exist(compose: dict[str, Any]) -> None:
     for name in OURS:
         service = compose["services"][name]

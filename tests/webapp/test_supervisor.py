@@ -70,6 +70,27 @@ def test_who_dies_is_started_again(
     assert "weak ended (exit status 3); starting it again in 0.5 s." in capfd.readouterr().out
 
 
+def test_what_the_dead_leave_behind_is_ended_before_they_start_again(
+    supervisor: Supervisor, tmp_path: Path
+) -> None:
+    pids = tmp_path / "pids"
+    program = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(pids)!r}, 'a').write(f'{{child.pid}}\\n')\n"
+        "raise SystemExit(1)\n"
+    )
+    supervisor.add("weak", (*PYTHON, program), os.environ)
+    thread = running(supervisor)
+    wait_for(lambda: pids.exists() and pids.read_text().count("\n") >= 2)
+    left = [int(pid) for pid in pids.read_text().split()]
+    wait_for(lambda: not alive(left[0]))
+    supervisor.stopping.set()
+    thread.join(10)
+    supervisor.stop(5)
+    wait_for(lambda: not any(alive(int(pid)) for pid in pids.read_text().split()))
+
+
 def test_the_pause_grows_while_somebody_keeps_dying(supervisor: Supervisor) -> None:
     supervisor.add("weak", (*PYTHON, "raise SystemExit(1)"), os.environ)
     running(supervisor)
@@ -97,7 +118,7 @@ def test_all_are_gone_in_the_end_the_stubborn_and_their_children_too(
     supervisor.stopping.set()
     thread.join(10)
     supervisor.stop(0.5)
-    assert not any(alive(pid) for pid in [*found, polite.pid])
+    wait_for(lambda: not any(alive(pid) for pid in [*found, polite.pid]))
 
 
 def test_nobody_is_started_again_while_it_stops(supervisor: Supervisor) -> None:

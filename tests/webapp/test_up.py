@@ -18,8 +18,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.management import CommandError
+
+from webapp.management.commands.up import ask_health, check_port
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
@@ -186,6 +190,37 @@ def test_a_port_that_is_taken_is_a_sentence(home: Path) -> None:
     assert "cannot be used" in refused.said and "TUNEBOARD_PORT=" in refused.said
     assert "Traceback" not in refused.said
     assert processes_of(home) == set()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.2", "::1", "0.0.0.0", "::"])
+def test_it_notices_its_web_server_at_whatever_address_and_asks_no_proxy(
+    address: str, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        listening = socket.create_server((address, 0), family=family)
+    except OSError:
+        pytest.skip(f"this host has no {address}")
+    settings.BIND, settings.PORT = address, listening.getsockname()[1]
+    with listening, pytest.raises(CommandError, match="cannot be used"):
+        check_port(settings.PORT)
+    with pytest.raises(OSError, match="refused"):
+        ask_health()
+    check_port(settings.PORT)
+
+    with socket.create_server((address, settings.PORT), family=family) as listening:
+
+        def answer() -> None:
+            caller, _ = listening.accept()
+            with caller:
+                caller.recv(1000)
+                caller.sendall(b"HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n")
+
+        web = threading.Thread(target=answer)
+        web.start()
+        ask_health()
+        web.join()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

@@ -8,6 +8,7 @@ and then looks after the web server, a worker and the dispatcher.
 from __future__ import annotations
 
 import fcntl
+import http.client
 import json
 import os
 import signal
@@ -15,8 +16,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import IO, Any
 
@@ -106,11 +105,8 @@ class Welcome:
         if self.done:
             return
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{settings.PORT}/healthz", timeout=5):
-                pass
-        except urllib.error.HTTPError:
-            pass  # it answers: that is what counts here
-        except OSError:
+            ask_health()
+        except (OSError, http.client.HTTPException):
             if time.monotonic() - self.since > 60:
                 self.supervisor.say("The web server does not answer yet; its messages are above.")
                 self.since = time.monotonic()
@@ -120,6 +116,18 @@ class Welcome:
         self.supervisor.say(
             f"\nTuneboard is at {settings.PUBLIC_URL}\nSign in with (works once, for a day):\n\n    {link}\n\nCtrl-C stops it.\n "
         )
+
+
+def ask_health() -> None:
+    """Return if the web server answers, whatever it says; not by urllib, which would ask a proxy."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 – compared with, not bound to
+    host = everywhere.get(settings.BIND, settings.BIND)
+    connection = http.client.HTTPConnection(host, settings.PORT, timeout=5)
+    try:
+        connection.request("GET", "/healthz")
+        connection.getresponse()
+    finally:
+        connection.close()
 
 
 def make_home(home: Path) -> None:
@@ -155,7 +163,8 @@ def take_lock(home: Path) -> IO[str]:
 
 def check_port(port: int) -> None:
     """Refuse early, with a sentence, if something else listens there."""
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in settings.BIND else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.BIND, port))
