@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.core.management import CommandError
 
@@ -44,13 +45,13 @@ def environment(home: Path, port: int) -> dict[str, str]:
 class Copy:
     """A Tuneboard that somebody started with `manage.py up`."""
 
-    def __init__(self, home: Path, port: int, *prefix: str) -> None:
-        self.home, self.port = home, port
+    def __init__(self, home: Path, port: int, *prefix: str, **more: str) -> None:
+        self.home, self.port, self.more = home, port, more
         self.output: list[str] = []
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "manage.py", "up"],
             cwd=ROOT,
-            env=environment(home, port),
+            env=environment(home, port) | more,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -89,7 +90,7 @@ class Copy:
         return subprocess.run(
             [sys.executable, "manage.py", *arguments],
             cwd=ROOT,
-            env=environment(self.home, self.port),
+            env=environment(self.home, self.port) | self.more,
             capture_output=True,
             text=True,
             timeout=60,
@@ -178,6 +179,31 @@ def test_it_starts_stops_and_starts_again_even_after_everything_was_killed(home:
         time.sleep(0.1)
     third.interrupt()
     assert processes_of(home) == set()
+
+
+def test_with_servers_of_ones_own_it_starts_none(home: Path) -> None:
+    server, name = os.environ["DATABASE_URL"].rsplit("/", 1)
+    with psycopg.connect(f"{server}/{name}", autocommit=True) as connection:
+        connection.execute("CREATE DATABASE elsewhere")
+    stored = home.parent / "stored"
+    copy = Copy(
+        home,
+        free_port(),
+        DATABASE_URL=f"{server}/elsewhere",
+        REDIS_URL=os.environ["REDIS_URL"].removesuffix("/0") + "/7",
+        STORAGE_URL=str(stored),
+    )
+    copy.wait_for_link()
+    assert "Starting Postgres" not in copy.said and "Starting Valkey" not in copy.said
+    assert not (home / "postgres").exists() and not any((home / "valkey").iterdir())
+    found = copy.manage("doctor").stdout
+    assert "ok     database" in found and "ok     broker" in found
+    assert f"ok     storage    {stored} can be written and read" in found
+    copy.interrupt()
+    assert processes_of(home) == set()
+    with psycopg.connect(f"{server}/elsewhere") as connection:  # the server is not ours to stop
+        admin = connection.execute("SELECT username FROM accounts_user").fetchall()
+    assert admin == [("admin",)]
 
 
 def test_a_port_that_is_taken_is_a_sentence(home: Path) -> None:
