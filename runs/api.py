@@ -313,7 +313,8 @@ def run_metrics(request: HttpRequest, run_id: int, since: str = "") -> Any:
         points = points.extra(where=["(at, id) > (%s, %s)"], params=list(cursor))
     found = list(points[: POINTS + 1])
     shown = found[:POINTS]
-    following = f"{shown[-1].at.isoformat()}.{shown[-1].pk}" if shown else since
+    # "Z" and not "+00:00": a plus sign that is pasted into an address is read as a blank.
+    following = f"{shown[-1].at:%Y-%m-%dT%H:%M:%S.%fZ}.{shown[-1].pk}" if shown else since
     return {"points": shown, "next": following, "more": len(found) > POINTS}
 
 

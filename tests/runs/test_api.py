@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -157,6 +158,8 @@ def test_points_come_once_with_a_cursor(lab: Lab, script: Script) -> None:
     ]
     nothing = script.get(f"runs/{run.pk}/metrics", since=second["next"]).json()
     assert (nothing["points"], nothing["next"]) == ([], second["next"])
+    pasted = script.client.get(f"/api/v1/runs/{run.pk}/metrics?since={first['next']}")  # without quoting it
+    assert pasted.json()["points"] == second["points"]
     error_of(script.get(f"runs/{run.pk}/metrics", since="yesterday"), 422)
 
 
@@ -193,6 +196,50 @@ def test_the_document_lists_every_operation(lab: Lab, script: Script) -> None:
     browser.force_login(lab.member)
     page = browser.get("/api/docs/").content.decode()
     assert all(path in page for path in paths)
+
+
+def examples() -> list[tuple[str, str, Any]]:
+    """(method, path, answer) of each example in docs/api.md."""
+    page = (Path(__file__).resolve().parents[2] / "docs/api.md").read_text()
+    found = []
+    for section in page.split("\n### ")[1:]:
+        method, path = re.findall(r"`([A-Z]+) ([^`]+)`", section.splitlines()[0])[-1]
+        for block in re.findall(r"(?:^    .*\n)+", section.partition("\n## ")[0], re.M):
+            if block.startswith("    {"):
+                found.append((method.lower(), f"/api/v1/{path}", json.loads(block)))
+    return found
+
+
+def agrees(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> bool:
+    """Whether an object has just the fields that it is said to have, and so on within."""
+    if "$ref" in schema:
+        name = schema["$ref"].rsplit("/", 1)[1]
+        return agrees(value, document["components"]["schemas"][name], document)
+    if "anyOf" in schema:
+        return any(agrees(value, option, document) for option in schema["anyOf"])
+    if schema.get("type") == "null" or value is None:
+        return value is None and schema.get("type") == "null"
+    if "properties" in schema:
+        return set(value) == set(schema["properties"]) and all(
+            agrees(value[name], field, document) for name, field in schema["properties"].items()
+        )
+    if schema.get("type") == "array":
+        return all(agrees(item, schema["items"], document) for item in value)
+    return True
+
+
+def test_the_examples_in_the_docs_have_the_fields_of_real_answers(script: Script) -> None:
+    document = script.client.get("/api/v1/openapi.json").json()
+    operations = {re.sub(r"\{\w*_id\}", "{id}", path): methods for path, methods in document["paths"].items()}
+    tried = examples()
+    assert {path.removeprefix("/api/v1/").split("/")[0] for _method, path, _answer in tried} == {
+        "models", "datasets", "tasks", "runs",
+    }  # fmt: skip
+    for method, path, answer in tried:
+        answers = operations[path][method]["responses"]
+        schema = answers.get("200", answers.get("201"))["content"]["application/json"]["schema"]
+        assert agrees(answer, schema.get("items", schema), document), (method, path)
+        assert not agrees({**answer, "invented": 1}, schema.get("items", schema), document)
 
 
 def test_an_unknown_path_and_method_are_errors_like_others(script: Script) -> None:
