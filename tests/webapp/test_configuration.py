@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from django.core.management import get_commands
 
 ROOT = Path(__file__).resolve().parents[2]
 READ = re.compile(r"(?:environ(?:\.get)?[\[(]|flag\(|listed\()\s*f?\"([A-Z][A-Z0-9_]+)\"")
@@ -140,3 +141,17 @@ def test_storage_is_a_folder_or_a_bucket(tmp_path: Path, url: str, backend: str)
 def test_storage_of_another_kind_says_what_is_possible(tmp_path: Path) -> None:
     said = settings_with(tmp_path, "0", STORAGE_URL="ftp://host/x")
     assert "STORAGE_URL is a folder or s3://bucket/prefix" in said
+
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_says_to_type_or_follow_is_there(page: Path) -> None:
+    text = page.read_text()
+    commands = set(re.findall(r"manage\.py\s+([a-z_]+)", text))
+    assert commands <= set(get_commands())
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
+    assert set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", text, re.M)) <= targets
+    links = re.findall(r"(?<!!)\[[^\]]+\]\(([^)#]+)[^)]*\)", text)  # pictures come of the browser's tests
+    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
