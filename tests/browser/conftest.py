@@ -112,7 +112,7 @@ def start(home: Path, port: int) -> Site:
 def stop(site: Site) -> None:
     """Ctrl-C, as a person would."""
     site.process.send_signal(signal.SIGINT)
-    site.process.wait(60)
+    site.process.wait(120)
 
 
 @pytest.fixture(scope="session")
