@@ -23,7 +23,7 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
-from django.db import connection, models
+from django.db import InterfaceError, OperationalError, connection, models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import resolve
 from django.utils.cache import patch_cache_control, patch_vary_headers
@@ -117,6 +117,12 @@ def _unchanged(request: HttpRequest, tag: str) -> bool:
     table = getattr(match.func, "polled_table", None)
     if table is None or str(match.kwargs.get("pk")) != pk:
         return False
-    with connection.cursor() as cursor:
-        cursor.execute(UNCHANGED.format(table=table), [key, int(pk), int(version)])
-        return cursor.fetchone() is not None
+    # A kept connection would be tried by a statement of its own first, which costs as much as the answer.
+    connection.health_check_done = True
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute(UNCHANGED.format(table=table), [key, int(pk), int(version)])
+            return cursor.fetchone() is not None
+    except (OperationalError, InterfaceError):
+        connection.close()  # it was dead: what comes next opens another
+        return False
