@@ -118,7 +118,7 @@ def _unchanged(request: HttpRequest, tag: str) -> bool:
     if table is None or str(match.kwargs.get("pk")) != pk:
         return False
     # A kept connection would be tried by a statement of its own first, which costs as much as the answer.
-    connection.health_check_done = True
+    connection.health_check_done = True  # type: ignore[attr-defined]
     try:
         with connection.cursor() as cursor:
             cursor.execute(UNCHANGED.format(table=table), [key, int(pk), int(version)])
