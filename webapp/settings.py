@@ -27,6 +27,15 @@ def flag(name: str, default: bool) -> bool:
     return default if value is None else value.strip().lower() in {"1", "true", "yes", "on"}
 
 
+def amount(name: str, default: float) -> float:
+    """An environment variable that is a number."""
+    value = os.environ.get(name) or default
+    try:
+        return float(value)
+    except ValueError:
+        raise SystemExit(f"{name} has to be a number, not {value!r}; see docs/configuration.md.") from None
+
+
 def listed(name: str) -> list[str]:
     """A comma-separated environment variable."""
     return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()]
@@ -34,7 +43,7 @@ def listed(name: str) -> list[str]:
 
 HOME = Path(os.environ.get("TUNEBOARD_HOME") or ROOT / "var").resolve()
 BIND = os.environ.get("TUNEBOARD_BIND") or "127.0.0.1"
-PORT = int(os.environ.get("TUNEBOARD_PORT") or 8000)
+PORT = int(amount("TUNEBOARD_PORT", 8000))
 DEBUG = flag("TUNEBOARD_DEBUG", False)
 
 
@@ -222,16 +231,16 @@ CONTENT_SECURITY_POLICY = {
 DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 0  # every uploaded file goes to disk in chunks
 FILE_UPLOAD_HANDLERS = ["webapp.datasets.uploading.IncomingUploadHandler"]
-UPLOAD_MAX_BYTES = int(os.environ.get("TUNEBOARD_UPLOAD_MAX_BYTES") or 20 * 2**30)
+UPLOAD_MAX_BYTES = int(amount("TUNEBOARD_UPLOAD_MAX_BYTES", 20 * 2**30))
 
 # -- Runs ---------------------------------------------------------------------------------------
-LEASE_SECONDS = float(os.environ.get("TUNEBOARD_LEASE_SECONDS") or 60)
-HEARTBEAT_SECONDS = float(os.environ.get("TUNEBOARD_HEARTBEAT_SECONDS") or 10)
-DISPATCH_SECONDS = float(os.environ.get("TUNEBOARD_DISPATCH_SECONDS") or 5)
-STOP_GRACE_SECONDS = float(os.environ.get("TUNEBOARD_STOP_GRACE_SECONDS") or 60)
-MAX_ATTEMPTS = int(os.environ.get("TUNEBOARD_MAX_ATTEMPTS") or 3)
-WORKER_SLOTS = int(os.environ.get("TUNEBOARD_SLOTS") or 0)  # 0: one a GPU, or one without GPUs
-RUN_TIME_LIMIT_SECONDS = float(os.environ.get("TUNEBOARD_RUN_TIME_LIMIT_SECONDS") or 0)  # 0: none
+LEASE_SECONDS = amount("TUNEBOARD_LEASE_SECONDS", 60)
+HEARTBEAT_SECONDS = amount("TUNEBOARD_HEARTBEAT_SECONDS", 10)
+DISPATCH_SECONDS = amount("TUNEBOARD_DISPATCH_SECONDS", 5)
+STOP_GRACE_SECONDS = amount("TUNEBOARD_STOP_GRACE_SECONDS", 60)
+MAX_ATTEMPTS = int(amount("TUNEBOARD_MAX_ATTEMPTS", 3))
+WORKER_SLOTS = int(amount("TUNEBOARD_SLOTS", 0))  # 0: one a GPU, or one without GPUs
+RUN_TIME_LIMIT_SECONDS = amount("TUNEBOARD_RUN_TIME_LIMIT_SECONDS", 0)  # 0: none
 # Another training program that speaks the protocol of docs/architecture.md.
 TRAINER_COMMAND = shlex.split(os.environ.get("TUNEBOARD_TRAINER_COMMAND") or "")
 WORK_DIR = HOME / "work"  # attempts in progress, on this host only

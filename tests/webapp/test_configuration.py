@@ -13,7 +13,7 @@ import yaml
 from django.core.management import get_commands
 
 ROOT = Path(__file__).resolve().parents[2]
-READ = re.compile(r"(?:environ(?:\.get)?[\[(]|flag\(|listed\()\s*f?\"([A-Z][A-Z0-9_]+)\"")
+READ = re.compile(r"(?:environ(?:\.get)?[\[(]|flag\(|listed\(|amount\()\s*f?\"([A-Z][A-Z0-9_]+)\"")
 # Read by libraries, of which the page tells.
 BY_LIBRARIES = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "HF_HUB_OFFLINE"}
 # Not ours to explain.
@@ -155,3 +155,8 @@ def test_what_a_page_says_to_type_or_follow_is_there(page: Path) -> None:
     assert set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", text, re.M)) <= targets
     links = re.findall(r"(?<!!)\[[^\]]+\]\(([^)#]+)[^)]*\)", text)  # pictures come of the browser's tests
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+def test_a_number_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+    said = settings_with(tmp_path, "0", TUNEBOARD_PORT="eighty")
+    assert said == "TUNEBOARD_PORT has to be a number, not 'eighty'; see docs/configuration.md."
