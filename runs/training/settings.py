@@ -138,7 +138,7 @@ BATCH_SIZE = Setting(
     "Batch size",
     "How many rows a device looks at before the weights move. Larger is steadier and needs more memory.",
     "int",
-    32,
+    16,
     minimum=1,
     maximum=4096,
     unit="rows",
