@@ -65,7 +65,7 @@ def parse_since(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in text.split(",")[:200]:
         series, _, step = part.rpartition(":")
-        if series and step.isdecimal() and len(step) < 16:
+        if series and series.isprintable() and step.isdecimal() and len(step) < 16:
             found[series] = int(step)
     return found
 
