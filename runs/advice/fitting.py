@@ -14,7 +14,9 @@ Columns = Sequence[dict[str, Any]]  # of a dataset version: [{name, kind, …}]
 
 
 def tasks_of_model(model: BaseModel) -> list[Task]:
-    """What this model can learn."""
+    """What this model can learn; nothing while its files are not installed."""
+    if model.details.get("missing"):
+        return []
     return [task for task in all_tasks() if model.kind in task.model_kinds]
 
 
@@ -47,16 +49,14 @@ def columns_for(task: Task, columns: Columns) -> dict[str, str] | None:
 
 def fitting_tasks(model: BaseModel | None, version: DatasetVersion | None) -> list[Task]:
     """The tasks that the model can learn and that the dataset has columns for; None means "any"."""
-    return [
-        task
-        for task in all_tasks()
-        if (model is None or model.kind in task.model_kinds)
-        and (version is None or columns_for(task, version.columns) is not None)
-    ]
+    able = list(all_tasks()) if model is None else tasks_of_model(model)
+    return [task for task in able if version is None or columns_for(task, version.columns) is not None]
 
 
 def why_not_model(model: BaseModel, tasks: Iterable[Task]) -> str:
     """Why this model cannot be chosen with these tasks left; empty if it can."""
+    if missing := str(model.details.get("missing", "")):
+        return f"it is not installed: {missing[0].lower()}{missing[1:].rstrip('.')}"
     if any(model.kind in task.model_kinds for task in tasks):
         return ""
     able = tasks_of_model(model)
