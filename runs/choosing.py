@@ -222,6 +222,11 @@ class Choosing:
         same = self.data.get("shown_task") == self.task.slug
         return same and (not same_method or self.data.get("shown_method") == self.method.slug)
 
+    @property
+    def is_unseen(self) -> bool:
+        """Whether the form that was sent had the settings of another task or method than is chosen in it."""
+        return self.task is not None and not self._was_shown()
+
     def _kept_settings(self) -> dict[str, Any]:
         """What was typed, but for values that were only the default of the method before."""
         assert self.task is not None and self.method is not None

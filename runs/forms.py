@@ -58,7 +58,7 @@ class SettingsForm(forms.Form):
 
     def __init__(self, data: Any, *, task: Task, method: str, initial: dict[str, Any] | None = None) -> None:
         self.declared = task.settings_for(method)
-        defaults = {item.name: item.default_for(method) for item in self.declared}
+        self.defaults = defaults = {item.name: item.default_for(method) for item in self.declared}
         kept = {name: value for name, value in (initial or {}).items() if name in defaults}
         super().__init__(data, prefix="settings", initial={**defaults, **kept})
         for item in self.declared:
@@ -75,7 +75,11 @@ class SettingsForm(forms.Form):
     @property
     def advanced_is_open(self) -> bool:
         """Whether something in the folded part has a mistake or is not at its default."""
-        return any(field.errors for field, _ in self.advanced())
+        return any(field.errors or self._differs(field, item) for field, item in self.advanced())
+
+    def _differs(self, field: forms.BoundField, item: Setting) -> bool:
+        value = field.value()
+        return value not in (None, "") and str(value) != str(self.defaults[item.name])
 
     def current(self) -> dict[str, Any]:
         """What the fields hold now as Python values; a field that is wrong is left out."""

@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
-from django.db.models import Count, Q, QuerySet, Sum
+from django.db.models import Count, F, OrderBy, Q, QuerySet, Sum
 
 from runs.models import Run
 from runs.training.tasks import all_tasks
 from webapp.accounts.models import Workspace
 
-SORTS = {
+SORTS: dict[str, tuple[str, list[str | OrderBy]]] = {
     "newest": ("Newest first", ["-created_at", "-id"]),
     "oldest": ("Oldest first", ["created_at", "id"]),
     "name": ("Name", ["name", "-id"]),
-    "finished": ("Finished last", ["-finished_at", "-id"]),
+    "finished": ("Finished last", [F("finished_at").desc(nulls_last=True), "-id"]),
 }
 ACTIVE = (Run.Status.QUEUED, Run.Status.RUNNING, Run.Status.PAUSED)
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.utils import timezone
 
 from runs import results
+from runs.fleet import fleet
 from runs.models import Artifact, Attempt, Event, Run, SampleAnswer
 from runs.training.tasks.common import Task
 from webapp.templatetags.ui import NO_VALUE, number
@@ -94,6 +95,16 @@ class RunPage:
         return Run.objects.filter(
             status=Run.Status.QUEUED, queue=self.run.queue, queued_at__lt=self.run.queued_at
         ).count()
+
+    @property
+    def no_worker(self) -> str:
+        """Why nobody will take a queued run for now; empty if a worker that may is online."""
+        online = fleet()
+        if not online.workers:
+            return "No worker is online: it starts as soon as one is."
+        if self.run.queue not in online.queues:
+            return f"No worker that is online takes runs of its queue, “{self.run.queue}”: it starts as soon as one does."
+        return ""
 
     @cached_property
     def scores(self) -> list[results.Score]:

@@ -15,11 +15,17 @@ from webapp.requests import Request
 @require_http_methods(["GET", "POST"])
 @editor_required
 def new(request: Request) -> HttpResponse:
-    """GET shows the form, prefilled by its address; POST with `step` shows it for the choices; POST launches."""
+    """GET shows the form, prefilled by its address; POST with `step` shows it for the choices; POST launches.
+
+    Without JavaScript a task or method can be chosen and sent at once: its settings are shown first.
+    """
     if request.method == "GET":
         return _show(request, Choosing(request, request.GET))
+    choosing = Choosing(request, request.POST)
     if "step" in request.POST:
-        return _show(request, Choosing(request, request.POST))
+        return _show(request, choosing)
+    if choosing.is_unseen:
+        return _show(request, choosing, is_new_to_them=True)
     choosing = Choosing(request, request.POST, launching=True)
     if not choosing.is_valid():
         return _show(request, choosing)
@@ -43,6 +49,6 @@ def new(request: Request) -> HttpResponse:
     return redirect("runs:detail", pk=run.pk)
 
 
-def _show(request: Request, choosing: Choosing) -> HttpResponse:
+def _show(request: Request, choosing: Choosing, *, is_new_to_them: bool = False) -> HttpResponse:
     page = "runs/new.html#form" if request.htmx else "runs/new.html"
-    return render(request, page, {"choosing": choosing})
+    return render(request, page, {"choosing": choosing, "is_new_to_them": is_new_to_them})

@@ -19,8 +19,8 @@ from webapp.requests import Request
 @require_GET
 def overview(request: Request) -> HttpResponse:
     runs = Run.objects.filter(workspace=request.workspace)
-    state = state_of(runs)
-    tag = tag_of_many("overview", request.workspace and request.workspace.pk, state)
+    state, workers = state_of(runs), fleet()
+    tag = tag_of_many("overview", request.workspace and request.workspace.pk, state, workers.sentence)
     if request.htmx and (unchanged := not_modified(request, tag)):
         return unchanged
     with_model = runs.select_related("base_model")
@@ -34,7 +34,7 @@ def overview(request: Request) -> HttpResponse:
             succeeded=Count("id", filter=Q(status=Run.Status.SUCCEEDED)),
             failed=Count("id", filter=Q(status=Run.Status.FAILED)),
         ),
-        "fleet": fleet(),
+        "fleet": workers,
     }
     if request.htmx:
         return tagged(render(request, "runs/overview.html#live", context), tag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -129,6 +130,24 @@ def lab(world: dict[str, Any]) -> Lab:
     dataset.version = version
     dataset.save()
     return Lab(workspace, member, viewer, stranger, world["base_model"], dataset, version)
+
+
+@pytest.fixture
+def browser(lab: Lab) -> Client:
+    """The member's browser, signed in."""
+    client = Client()
+    client.force_login(lab.member)
+    return client
+
+
+def text_of(html: str) -> str:
+    """What a person reads of a page, without its frame."""
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html.split("<main", 1)[-1])).strip()
+
+
+def poll(browser: Client, path: str, tag: str) -> Any:
+    """As a page asks whether there is anything new."""
+    return browser.get(path, headers={"HX-Request": "true", "HX-PTag": tag})
 
 
 class Script:

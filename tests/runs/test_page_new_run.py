@@ -9,20 +9,14 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from runs.models import Run
-from runs.training.tasks import all_tasks
+from runs.models import Run, Worker
+from runs.training.tasks import all_tasks, get_task
+from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
 
-from .conftest import Lab
+from .conftest import Lab, text_of
 
 URL = "/runs/new/"
-
-
-@pytest.fixture
-def browser(lab: Lab) -> Client:
-    client = Client()
-    client.force_login(lab.member)
-    return client
 
 
 @pytest.fixture
@@ -125,6 +119,86 @@ def test_a_change_is_answered_with_the_form_alone(browser: Client, lab: Lab) -> 
     assert "<html" in without_scripts and chosen(without_scripts, "method") == ["lora"]
 
 
+def test_the_fragment_is_that_part_of_the_page(browser: Client, lab: Lab) -> None:
+    def form_of(answer: bytes) -> str:
+        html = re.sub(r'(name="csrfmiddlewaretoken" value=")[^"]+', r"\1", answer.decode())
+        form = html[html.index('<form id="new-run"') :]
+        return form[: form.index("</form>")]
+
+    data = {**choices(lab, method="full", name="Kept", **{"settings-seed": "7"}), "step": "choose"}
+    page = browser.post(URL, data).content
+    fragment = browser.post(URL, data, headers={"HX-Request": "true"}).content
+    assert form_of(fragment) == form_of(page)
+    assert 'value="Kept"' in form_of(fragment) and 'name="settings-seed" value="7"' in form_of(fragment)
+
+
+def test_what_was_only_the_default_of_the_method_before_is_not_kept(browser: Client, lab: Lab) -> None:
+    task = get_task("text-classification")
+    rate = next(item for item in task.settings if item.name == "learning_rate")
+    assert rate.default_for("full") != rate.default_for("lora")
+    shown = {"shown_method": "full", "settings-learning_rate": str(rate.default_for("full"))}
+    data = {**choices(lab, method="lora", **shown, **{"settings-seed": "7"}), "step": "choose"}
+    page = browser.post(URL, data).content.decode()
+    assert re.search(rf'name="settings-learning_rate" value="{rate.default_for("lora")}"', page)
+    assert re.search(r'name="settings-seed" value="7"', page), "but what was typed is"
+
+
+@pytest.mark.parametrize("changed", [{"method": "lora"}, {"shown_task": "image-classification"}])
+def test_settings_that_nobody_has_seen_are_shown_before_they_are_launched(
+    browser: Client, lab: Lab, changed: dict[str, str]
+) -> None:
+    data = {**choices(lab, name="Kept"), **changed}
+    page = browser.post(URL, data).content.decode()
+    assert not Run.objects.exists() and "Not launched yet" in page and 'value="Kept"' in page
+    seen = dict(re.findall(r'type="hidden" name="(shown_\w+)" value="([^"]+)"', page))
+    assert browser.post(URL, {**data, **seen}).status_code == 302
+    assert Run.objects.get().method == data["method"]
+
+
+def test_changed_advanced_settings_are_not_folded_away(browser: Client, lab: Lab) -> None:
+    def details(**query: Any) -> str:
+        page = show(browser, model="tiny", dataset=lab.dataset.pk, method="full", **query)
+        found = re.search(r'<details class="advanced"[^>]*>', page)
+        assert found
+        return found[0]
+
+    task = get_task("text-classification")
+    advanced = next(item for item in task.settings_for("full") if item.advanced and item.type == "int")
+    assert not details().endswith(" open>")
+    run = lab.run(method="full", settings={advanced.name: advanced.default + 1})
+    assert details(**{"from": run.pk}).endswith(" open>")
+
+
+def test_it_says_how_much_there_is_to_do_and_who_could_do_it(browser: Client, lab: Lab) -> None:
+    page = text_of(show(browser, model="tiny", dataset=lab.dataset.pk, method="full"))
+    assert re.search(r"Train rows 48 .* Optimiser steps about \d", page) and "No worker is online" in page
+    queues = ["cpu", "gpu1"]
+    Worker.objects.create(name="h:/w", host="h", pid=1, queues=queues, slots=1, devices=[{"name": "H200"}])
+    with_gpu = show(browser, model="tiny", dataset=lab.dataset.pk)
+    assert "1 worker online" in with_gpu and chosen(with_gpu, "method") == ["lora"], "48 rows, with a GPU"
+
+
+def test_a_model_that_is_not_installed_is_not_offered(browser: Client, lab: Lab) -> None:
+    lab.model.details = {"missing": "Install the package x on every worker."}
+    lab.model.save()
+    page = show(browser, model="tiny", dataset=lab.dataset.pk)
+    assert "tiny" not in offered(page, "model") and chosen(page, "model") == []
+    assert "it is not installed: install the package x on every worker." in page
+
+
+def test_without_a_dataset_it_leads_to_one(browser: Client, lab: Lab) -> None:
+    Dataset.objects.all().delete()
+    page = show(browser, model="tiny")
+    assert "There is no dataset yet." in page and 'href="/datasets/"' in page
+    assert "Choose a dataset." in page and chosen(page, "model") == ["tiny"]
+
+
+def test_datasets_that_are_not_ready_are_not_offered(browser: Client, lab: Lab) -> None:
+    Dataset.objects.update(status="inspecting")
+    assert offered(show(browser, model="tiny", dataset=lab.dataset.pk), "dataset") == []
+    assert browser.post(URL, choices(lab)).status_code == 200 and not Run.objects.exists()
+
+
 def test_launching_leads_to_the_run(browser: Client, lab: Lab) -> None:
     data = choices(lab, name="By hand", **{"settings-seed": "7", "settings-max_length": ""})
     answer = browser.post(URL, data)
@@ -182,6 +256,14 @@ def test_things_of_others_are_neither_offered_nor_taken(browser: Client, lab: La
     assert "Secret" not in show(browser, model="tiny", dataset=theirs.pk)
     page = browser.post(URL, choices(lab, dataset=theirs.pk)).content.decode()
     assert "Secret" not in page and not Run.objects.exists()
+    model = {"slug": "theirs", "name": "Hidden", "kind": "text-encoder", "workspace": theirs.workspace}
+    BaseModel.objects.create(**model, source="folder", reference="/x")
+    run = lab.run(workspace=theirs.workspace, name="Their run", method="lora")
+    for query in ({"model": "theirs"}, {"from": run.pk}):
+        page = show(browser, **query)
+        assert "Hidden" not in page and "Their run" not in page and chosen(page, "model") == []
+    assert browser.post(URL, choices(lab, model="theirs")).status_code == 200
+    assert Run.objects.count() == 1
 
 
 def test_a_viewer_may_not(lab: Lab) -> None:

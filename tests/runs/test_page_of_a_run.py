@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -10,22 +11,12 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from runs.models import Artifact, Attempt, Event, Metric, Run, SampleAnswer, Worker
+from runs.models import Artifact, Attempt, Event, Run, SampleAnswer, Worker
+from runs.training.tasks import get_task
 
-from .conftest import Lab
+from .conftest import Lab, poll, text_of
 
 NASTY = "<script>alert(1)</script>"
-
-
-@pytest.fixture
-def browser(lab: Lab) -> Client:
-    client = Client()
-    client.force_login(lab.member)
-    return client
-
-
-def text_of(html: str) -> str:
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", html.split("<main", 1)[-1])).strip()
 
 
 def page_of(browser: Client, run: Run) -> str:
@@ -34,14 +25,20 @@ def page_of(browser: Client, run: Run) -> str:
     return answer.content.decode()
 
 
-def poll(browser: Client, run: Run, tag: str) -> Any:
-    return browser.get(f"/runs/{run.pk}/", headers={"HX-Request": "true", "HX-PTag": tag})
-
-
 def test_a_run_that_waits_says_behind_how_many(browser: Client, lab: Lab) -> None:
     lab.run(queued_at=timezone.now() - timedelta(minutes=5))
     said = text_of(page_of(browser, lab.run()))
     assert "Queued" in said and "Waiting for a worker, 1 run before it" in said
+
+
+def test_a_run_that_nobody_can_take_says_so(browser: Client, lab: Lab) -> None:
+    run = lab.run(queue="gpu1")
+    assert "No worker is online: it starts as soon as one is." in text_of(page_of(browser, run))
+    worker = Worker.objects.create(name="h:/w", host="h", pid=1, queues=["cpu"], slots=1)
+    assert "takes runs of its queue, “gpu1”" in text_of(page_of(browser, run))
+    Worker.objects.filter(pk=worker.pk).update(queues=["cpu", "gpu1"])
+    said = text_of(page_of(browser, run))
+    assert "Waiting for a worker" in said and "No worker" not in said
 
 
 def test_a_run_that_trains_says_where_it_is(browser: Client, lab: Lab) -> None:
@@ -95,6 +92,71 @@ def test_a_run_that_succeeded_shows_results_beside_the_baseline_and_files(browse
     assert "Cancel the run" not in page
 
 
+def test_a_viewer_downloads_what_came_out(lab: Lab) -> None:
+    run = lab.run(status="succeeded")
+    Artifact.objects.create(run=run, name="config.json", storage_key="k", size=10, sha256="ab" * 32)
+    viewer = Client()
+    viewer.force_login(lab.viewer)
+    page = page_of(viewer, run)
+    assert page.count(f'href="/runs/{run.pk}/model.zip"') == 2 and "Download model" in page
+    assert "Run again" not in page and "/runs/new/" not in page
+
+
+def test_a_run_that_was_cancelled_keeps_its_numbers_and_can_be_made_again(browser: Client, lab: Lab) -> None:
+    now = timezone.now()
+    run = lab.run(
+        status="cancelled", phase="training", step=40, total_steps=100, started_at=now - timedelta(seconds=200),
+        finished_at=now, metrics={"validation_accuracy": 0.8, "loss": 0.2},
+        baseline={"metrics": {"validation_accuracy": 0.9, "loss": 0.1}},
+    )  # fmt: skip
+    page = page_of(browser, run)
+    said = text_of(page)
+    for part in ("Cancelled", "3 min 20 s", "40 of 100", "so far", "80.0 %", "−10.0 points (worse)"):
+        assert part in said, part
+    assert f'href="/runs/new/?from={run.pk}"' in page
+    assert "Download model" not in said and "Test rows" not in said, "the loss is the training loss"
+
+
+def test_a_paused_run_can_go_on_and_one_that_is_asked_to_stop_says_so(browser: Client, lab: Lab) -> None:
+    paused = text_of(page_of(browser, lab.run(status="paused", step=5, total_steps=10)))
+    assert "Paused" in paused and "Go on" in paused and "50 %" in paused
+    stopping = page_of(browser, lab.run(status="running", desired="cancel"))
+    assert "Stopping …" in stopping and "/cancel/" not in stopping and "/pause/" not in stopping
+    pausing = page_of(browser, lab.run(status="running", desired="pause"))
+    assert "Pausing …" in pausing and "/cancel/" in pausing and "/pause/" not in pausing
+
+
+def test_settings_stand_with_titles_units_and_choices_in_words(browser: Client, lab: Lab) -> None:
+    settings = {"learning_rate": 0.00002, "num_train_epochs": 3.0, "max_length": 256, "of_old": True}
+    page = page_of(browser, lab.run(method="full", settings=settings))
+    said = text_of(page)
+    for item in get_task("text-classification").settings_for("full"):
+        assert (f">{item.title}</dt>" in page) == (item.name in settings), item.name
+    assert "2e-05" in said and "256 tokens" in said and "of_old yes" in said
+    assert "Text column review" in said and "Label column stars" in said
+
+
+def test_a_large_confusion_matrix_is_told_by_its_worst_mistakes(browser: Client, lab: Lab) -> None:
+    labels = [f"class {number}" for number in range(50)]
+    right = [[10 if row == column else 0 for column in range(50)] for row in range(50)]
+    wrong = [list(row) for row in right]
+    wrong[3][7], wrong[4][5] = 30, 10
+    run = lab.run(status="succeeded", results={"labels": labels, "confusion_matrix": wrong})
+    page = page_of(browser, run)
+    said = text_of(page)
+    assert "class 3 taken for class 7 30 × · 75.0 %" in said and "confusion-table" not in page
+    assert said.index("class 3 taken for") < said.index("class 4 taken for")
+    Run.objects.filter(pk=run.pk).update(results={"labels": labels, "confusion_matrix": right})
+    assert "No mistake on these rows." in text_of(page_of(browser, run))
+
+
+def test_a_run_of_a_task_or_dataset_that_is_gone_is_still_shown(browser: Client, lab: Lab) -> None:
+    run = lab.run(task="old-task", method="old-method", dataset_version=None, status="succeeded")
+    said = text_of(page_of(browser, run))
+    assert "old-task" in said and "old-method" in said and "Reviews (deleted)" in said
+    assert "Reviews (deleted)" in text_of(poll(browser, f"/runs/{run.pk}/", "0-0").content.decode())
+
+
 def test_sample_prompts_stand_beside_what_the_base_model_said(browser: Client, lab: Lab) -> None:
     run = lab.run(task="text-generation", method="lora", status="running")
     for step, answer in ((0, "I do not know."), (10, "Green?"), (20, f"Blue. {NASTY}")):
@@ -115,15 +177,19 @@ def test_names_that_people_gave_are_never_markup(browser: Client, lab: Lab) -> N
         assert NASTY not in browser.get(path).content.decode(), path
 
 
-def test_a_poll_is_a_fragment_and_an_unchanged_one_is_nothing(browser: Client, lab: Lab) -> None:
+def test_a_poll_is_a_fragment_and_an_unchanged_one_is_nothing(
+    browser: Client, lab: Lab, django_assert_num_queries: Callable[[int], Any]
+) -> None:
     run = lab.run(status="running", step=3, total_steps=10)
     page = page_of(browser, run)
     found = re.search(r'hx-ptag="([^"]+)"', page)
     assert found and 'hx-trigger="every 2s"' in page
-    unchanged = poll(browser, run, found[1])
+    unchanged = poll(browser, f"/runs/{run.pk}/", found[1])
     assert (unchanged.status_code, unchanged.content) == (304, b"")
+    with django_assert_num_queries(1):
+        poll(browser, f"/runs/{run.pk}/", found[1])
     Run.objects.filter(pk=run.pk).update(step=4, row_version=run.row_version + 1)
-    changed = poll(browser, run, found[1])
+    changed = poll(browser, f"/runs/{run.pk}/", found[1])
     fragment = changed.content.decode()
     assert changed.status_code == 200 and "<html" not in fragment
     assert "4 of 10" in text_of(fragment) and changed["HX-PTag"] != found[1]
@@ -134,44 +200,9 @@ def test_what_is_over_is_not_polled(browser: Client, lab: Lab) -> None:
     run = lab.run(status="running")
     assert 'hx-trigger="every' in page_of(browser, run)
     Run.objects.filter(pk=run.pk).update(status="cancelled", row_version=2)
-    fragment = poll(browser, run, "old").content.decode()
+    fragment = poll(browser, f"/runs/{run.pk}/", "old").content.decode()
     assert (
         "Cancelled" in fragment and "hx-get" not in fragment.split(">", 1)[0] and "every 2s" not in fragment
-    )
-
-
-def test_charts_get_points_and_then_only_newer_ones(browser: Client, lab: Lab) -> None:
-    run = lab.run(status="running", attempt=2)
-    Metric.objects.bulk_create(
-        Metric(run=run, series="loss", step=step, value=1 / step) for step in range(1, 11)
-    )
-    Metric.objects.create(run=run, series="validation_loss", step=10, value=0.5)
-    everything = browser.get(f"/runs/{run.pk}/points/").json()
-    assert everything["attempt"] == 2
-    assert everything["series"]["loss"]["step"] == list(range(1, 11))
-    newer = browser.get(f"/runs/{run.pk}/points/?since=loss:8,validation_loss:10").json()["series"]
-    assert newer == {"loss": {"step": [9, 10], **{k: [0.111111, 0.1] for k in ("min", "mean", "max")}}}
-    assert browser.get(f"/runs/{run.pk}/points/?since=nonsense,loss:x").json()["series"].keys() == {
-        "loss",
-        "validation_loss",
-    }
-
-
-def test_many_points_are_drawn_as_a_thousand_with_their_extremes(browser: Client, lab: Lab) -> None:
-    run = lab.run(status="running")
-    Metric.objects.bulk_create(
-        (
-            Metric(run=run, series="loss", step=step, value=100.0 if step == 33_333 else step % 7)
-            for step in range(50_000)
-        ),
-        batch_size=10_000,
-    )
-    loss = browser.get(f"/runs/{run.pk}/points/").json()["series"]["loss"]
-    assert 900 <= len(loss["step"]) <= 1000 and loss["step"] == sorted(loss["step"])
-    assert loss["step"][-1] == 49_999
-    assert max(loss["max"]) == 100 and min(loss["min"]) == 0
-    assert all(
-        low <= mean <= high for low, mean, high in zip(loss["min"], loss["mean"], loss["max"], strict=True)
     )
 
 
@@ -203,66 +234,3 @@ def test_a_viewer_sees_no_buttons(lab: Lab) -> None:
     client.force_login(lab.viewer)
     page = page_of(client, lab.run(status="running"))
     assert "/cancel/" not in page and "/pause/" not in page
-
-
-# -- list and overview ------------------------------------------------------------------------------
-def names_in(html: str) -> list[str]:
-    return re.findall(r'<a class="list-main" href="/runs/\d+/">([^<]+)</a>', html)
-
-
-def test_the_list_is_searched_filtered_and_sorted_by_its_address(browser: Client, lab: Lab) -> None:
-    for number, (name, status) in enumerate(
-        [("alpha", "succeeded"), ("beta", "failed"), ("gamma", "running")]
-    ):
-        lab.run(name=name, status=status, created_at=timezone.now() - timedelta(hours=3 - number))
-    assert names_in(browser.get("/runs/").content.decode()) == ["gamma", "beta", "alpha"]
-    for query, expected in {
-        "?q=alp": ["alpha"],
-        "?status=failed": ["beta"],
-        "?status=active": ["gamma"],
-        "?sort=name": ["alpha", "beta", "gamma"],
-        "?task=text-classification&method=head": ["gamma", "beta", "alpha"],
-        "?status=unknown&task=%27": ["gamma", "beta", "alpha"],
-    }.items():
-        assert names_in(browser.get(f"/runs/{query}").content.decode()) == expected, query
-    nothing = browser.get("/runs/?q=zzz").content.decode()
-    assert "No run matches" in nothing and "Show all runs" in nothing
-
-
-def test_a_long_list_has_pages_that_keep_the_filter(browser: Client, lab: Lab) -> None:
-    for number in range(30):
-        lab.run(name=f"run {number:02}")
-    first = browser.get("/runs/?q=run&sort=name").content.decode()
-    assert len(names_in(first)) == 25
-    following = re.search(r'href="(\?[^"]*page=2[^"]*)"', first)
-    assert following and "q=run" in following[1] and "sort=name" in following[1]
-    assert (
-        names_in(browser.get(f"/runs/{following[1]}".replace("&amp;", "&")).content.decode())[0] == "run 25"
-    )
-
-
-def test_an_unchanged_list_is_nothing_to_send(browser: Client, lab: Lab) -> None:
-    run = lab.run(status="running")
-    for path in ("/runs/", "/"):
-        tag = browser.get(path)["HX-PTag"]
-        again = browser.get(path, headers={"HX-Request": "true", "HX-PTag": tag})
-        assert again.status_code == 304, path
-    Run.objects.filter(pk=run.pk).update(row_version=9)
-    assert browser.get("/", headers={"HX-Request": "true", "HX-PTag": tag}).status_code == 200
-
-
-def test_an_empty_workspace_leads_on(browser: Client, lab: Lab) -> None:
-    said = text_of(browser.get("/").content.decode())
-    assert "Pick a model" in said and "Launch a run" in said and "No worker is online" in said
-    assert "No runs yet" in browser.get("/runs/").content.decode()
-
-
-def test_the_overview_tells_what_trains_now_and_what_came_out(browser: Client, lab: Lab) -> None:
-    Worker.objects.create(
-        name="h:/w", host="h", pid=1, queues=["cpu"], slots=2, devices=[{"name": "H200"}, {"name": "H200"}]
-    )
-    lab.run(name="now", status="running", phase="training", step=1, total_steps=2)
-    lab.run(name="done", status="succeeded", metrics={"accuracy": 0.875}, finished_at=timezone.now())
-    said = text_of(browser.get("/").content.decode())
-    assert "now Running" in said and "done 87.5 %" in said
-    assert "1 worker online · 0 of 2 slots busy · 2 × H200" in said
