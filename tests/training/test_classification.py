@@ -156,10 +156,10 @@ def test_a_run_reports_its_baseline_matrix_and_progress(
 
 
 def test_training_learns_and_the_best_weights_are_kept(
-    tiny_model: Make, texts: DatasetRef, write_spec: Callable[..., Path]
+    tiny_model: Make, pictures: DatasetRef, write_spec: Callable[..., Path]
 ) -> None:
-    settings = {**QUICK, "num_train_epochs": 12, "learning_rate": 5e-3, "early_stopping_patience": 3}
-    workdir = write_spec(tiny_model("bert"), texts, "full", settings=settings)
+    settings = {**QUICK, "num_train_epochs": 30, "learning_rate": 1e-2, "early_stopping_patience": 3}
+    workdir = write_spec(tiny_model("resnet"), pictures, "full", settings=settings)
     assert train_here(workdir) == 0
     metrics = events_of(workdir, "done")[0]["metrics"]
     evaluated = [
@@ -169,7 +169,7 @@ def test_training_learns_and_the_best_weights_are_kept(
     ]
     assert metrics["validation_accuracy"] == pytest.approx(max(evaluated))
     assert metrics["accuracy"] > 0.9
-    assert len(evaluated) < 12  # it stopped early
+    assert len(evaluated) < 30  # it stopped early
 
 
 def test_the_head_learns_classes_from_features(
@@ -177,4 +177,4 @@ def test_the_head_learns_classes_from_features(
 ) -> None:
     workdir = write_spec(tiny_model("bert"), texts, "head")
     assert train_here(workdir) == 0
-    assert events_of(workdir, "done")[0]["metrics"]["accuracy"] > 0.8
+    assert events_of(workdir, "done")[0]["metrics"]["accuracy"] > 0.7  # of random features; a guess gets 1/3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -39,10 +40,17 @@ def size(count: float | None) -> str:
     """Bytes as `86.7 MB` (1 MB = 1,000,000 bytes, as disks and hubs count)."""
     if count is None:
         return NO_VALUE
+    text, unit = _scaled(count, SIZE_UNITS)
+    return f"{text} {unit}"
+
+
+def _scaled(count: float, units: Sequence[str]) -> tuple[str, str]:
+    """A count in the largest of units of 1,000 that leaves at least 1, as it is rounded: `86.7`, `123`."""
     value = float(count)
-    for unit in SIZE_UNITS:
-        if abs(value) < 1000 or unit == SIZE_UNITS[-1]:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 100 else f"{value:.1f} {unit}"
+    for power, unit in enumerate(units):
+        text = f"{value:.0f}" if power == 0 or abs(value) >= 99.95 else f"{value:.1f}"
+        if abs(float(text)) < 1000 or unit == units[-1]:
+            return text, unit
         value /= 1000
     raise AssertionError("unreachable")
 
@@ -68,13 +76,8 @@ def compact(value: float | None) -> str:
     """`22.7M`, `1.5K`, for counts where the exact number does not matter."""
     if value is None:
         return NO_VALUE
-    scaled = float(value)
-    for unit in ("", "K", "M", "B", "T"):
-        if abs(scaled) < 1000 or unit == "T":
-            text = f"{scaled:.0f}" if unit == "" or abs(scaled) >= 100 else f"{scaled:.1f}".removesuffix(".0")
-            return f"{text}{unit}"
-        scaled /= 1000
-    raise AssertionError("unreachable")
+    text, unit = _scaled(value, ("", "K", "M", "B", "T"))
+    return text.removesuffix(".0") + unit
 
 
 @register.filter

@@ -21,11 +21,14 @@ from webapp.datasets.models import Dataset
 @pytest.fixture(autouse=True)
 def empty_storage() -> Iterator[None]:
     """Each test starts and ends with nothing in storage."""
-    yield
     root = storage.local_path("")
     assert root is not None
-    shutil.rmtree(root, ignore_errors=True)
-    shutil.rmtree(settings.WORK_DIR, ignore_errors=True)
+    folders = (root, settings.WORK_DIR)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+    yield
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
