@@ -10,6 +10,7 @@ from django.db.models import Count, F, OrderBy, Q, QuerySet, Sum
 from runs.models import Run
 from runs.training.tasks import all_tasks
 from webapp.accounts.models import Workspace
+from webapp.listing import ListFilter
 
 SORTS: dict[str, tuple[str, list[str | OrderBy]]] = {
     "newest": ("Newest first", ["-created_at", "-id"]),
@@ -20,10 +21,9 @@ SORTS: dict[str, tuple[str, list[str | OrderBy]]] = {
 ACTIVE = (Run.Status.QUEUED, Run.Status.RUNNING, Run.Status.PAUSED)
 
 
-class RunFilter(forms.Form):
-    """What stands above the list. A value that is not offered is as if it was not there."""
+class RunFilter(ListFilter):
+    """What stands above the list of runs."""
 
-    q = forms.CharField(required=False, max_length=200, label="Search")
     status = forms.ChoiceField(required=False)
     task = forms.ChoiceField(required=False)
     model = forms.ChoiceField(required=False)
@@ -39,29 +39,14 @@ class RunFilter(forms.Form):
         used = set(runs.values_list("task", "method").distinct().order_by())
         tasks = [task for task in all_tasks() if any(slug == task.slug for slug, _ in used)]
         methods = {item.slug: item.title for task in all_tasks() for item in task.methods}
-        self._offer("status", "Any status", [("active", "Not finished"), *Run.Status.choices])
-        self._offer("task", "Any task", [(task.slug, task.title) for task in tasks])
-        self._offer("model", "Any model", list(models))
+        self.offer("status", "Any status", [("active", "Not finished"), *Run.Status.choices])
+        self.offer("task", "Any task", [(task.slug, task.title) for task in tasks])
+        self.offer("model", "Any model", list(models))
         used_methods = sorted({(slug, methods.get(slug, slug)) for _, slug in used})
-        self._offer("method", "Any method", used_methods)
+        self.offer("method", "Any method", used_methods)
         self.fields["q"].widget = forms.TextInput(
             attrs={"placeholder": "Name, model or dataset", "type": "search"}
         )
-
-    def _offer(self, name: str, anything: str, choices: list[tuple[str, str]]) -> None:
-        field = self.fields[name]
-        assert isinstance(field, forms.ChoiceField)
-        field.choices = [("", anything), *choices]
-
-    def chosen(self) -> dict[str, str]:
-        """What is filtered by, without what is empty or not offered."""
-        self.is_valid()
-        return {name: value for name, value in self.cleaned_data.items() if value}
-
-    @property
-    def narrows(self) -> bool:
-        """Whether anything hides runs."""
-        return bool(self.chosen().keys() - {"sort"})
 
     def apply(self, runs: QuerySet[Run]) -> QuerySet[Run]:
         """The runs that are asked for, in the order that is asked for."""

@@ -71,17 +71,13 @@ def train_classifier(task: Task, context: Context, make_inputs: Callable[[Contex
         _train(trained, task, context, inputs, examples)
     metrics = _evaluate(trained, context, inputs, examples, names, logits)
     context.phase("packaging", "Writing the model folder")
+    usage = task.usage_for(context.spec.columns)
     package(
         context,
         trained,
-        Packaged(task, inputs.processor, names, metrics, baseline, task.baseline_title, usage_of(task), note),
+        Packaged(task, inputs.processor, names, metrics, baseline, task.baseline_title, usage, note),
     )
     context.events.write("done", metrics=metrics)
-
-
-def usage_of(task: Task) -> str:
-    """How the finished model is loaded, as code for the model card."""
-    return str(getattr(task, "usage", ""))
 
 
 def predict(model: Any, context: Context, examples: Examples, collate: Any) -> NDArray[np.float32]:

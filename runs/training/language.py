@@ -57,7 +57,7 @@ def train_language_model(task: Task, context: Context) -> None:
     context.phase("evaluating", "Scoring the finished model")
     metrics = scorer.of_splits(model, examples)
     context.phase("packaging", "Writing the model folder")
-    usage = str(getattr(task, "usage_for_texts" if "text" in context.spec.columns else "usage", ""))
+    usage = task.usage_for(context.spec.columns)
     package(context, model, Packaged(task, tokenizer, None, metrics, baseline, task.baseline_title, usage))
     context.events.write("done", metrics=metrics)
 

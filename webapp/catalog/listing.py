@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from django import forms
@@ -11,6 +10,7 @@ from django.db.models.functions import Lower
 
 from webapp.catalog.abilities import all_abilities
 from webapp.catalog.models import BaseModel
+from webapp.listing import ListFilter
 
 SIZES = {
     "small": ("Up to 50M", Q(parameters__lte=50_000_000)),
@@ -59,47 +59,29 @@ def search_models(
     return models
 
 
-class ModelFilter(forms.Form):
+class ModelFilter(ListFilter):
     """What stands in the address of the catalogue page."""
 
-    q = forms.CharField(required=False, label="Search")
+    sorting = "order"
     task = forms.ChoiceField(required=False, label="Can learn")
     kind = forms.ChoiceField(required=False, label="Kind")
     licence = forms.ChoiceField(required=False, label="Licence")
     size = forms.ChoiceField(required=False, label="Parameters")
-    order = forms.ChoiceField(required=False, label="Order")
+    order = forms.ChoiceField(
+        required=False, label="Order", choices=[(slug, title) for slug, (title, _) in ORDERS.items()]
+    )
 
     def __init__(self, data: object, models: QuerySet[BaseModel]) -> None:
         super().__init__(data)  # type: ignore[arg-type]
         self.models = models
-        self._offer("task", ((ability.slug, ability.title) for ability in all_abilities()))
-        self._offer("kind", BaseModel.Kind.choices)
+        self.offer("task", "Any", ((ability.slug, ability.title) for ability in all_abilities()))
+        self.offer("kind", "Any", BaseModel.Kind.choices)
         licences = models.exclude(licence="").order_by("licence").values_list("licence", flat=True).distinct()
-        self._offer("licence", ((licence, licence) for licence in licences))
-        self._offer("size", ((slug, title) for slug, (title, _) in SIZES.items()))
-        order = self.fields["order"]
-        assert isinstance(order, forms.ChoiceField)
-        order.choices = [(slug, title) for slug, (title, _) in ORDERS.items()]
-
-    def _offer(self, name: str, choices: Iterable[tuple[str, str]]) -> None:
-        field = self.fields[name]
-        assert isinstance(field, forms.ChoiceField)
-        field.choices = [("", "Any"), *choices]
+        self.offer("licence", "Any", ((licence, licence) for licence in licences))
+        self.offer("size", "Any", ((slug, title) for slug, (title, _) in SIZES.items()))
 
     def found(self) -> QuerySet[BaseModel]:
         """The models to show; a value that is not offered narrows nothing."""
-        self.is_valid()
-        said = self.cleaned_data
-        found = search_models(
-            self.models,
-            words=said.get("q", ""),
-            task=said.get("task", ""),
-            kind=said.get("kind", ""),
-            licence=said.get("licence", ""),
-            size=said.get("size", ""),
-        )
-        return found.order_by(ORDERS[said.get("order") or "name"][1], "pk")
-
-    @property
-    def narrows(self) -> bool:
-        return any(self.cleaned_data.get(name) for name in ("q", "task", "kind", "licence", "size"))
+        said = self.chosen()
+        order = ORDERS[said.pop("order", "name")][1]
+        return search_models(self.models, words=said.pop("q", ""), **said).order_by(order, "pk")

@@ -9,6 +9,7 @@ from django.db.models import QuerySet
 
 from webapp.datasets import suggestion
 from webapp.datasets.models import Dataset
+from webapp.listing import ListFilter
 
 SORTS = {
     "newest": ("Newest first", ["-created_at", "-pk"]),
@@ -18,8 +19,8 @@ SORTS = {
 }
 
 
-class DatasetFilter(forms.Form):
-    """What stands above the list. A value that is not offered narrows nothing."""
+class DatasetFilter(ListFilter):
+    """What stands above the list of datasets."""
 
     q = forms.CharField(
         required=False,
@@ -33,21 +34,9 @@ class DatasetFilter(forms.Form):
 
     def __init__(self, data: Any) -> None:
         super().__init__(data)
-        task = self.fields["task"]
-        assert isinstance(task, forms.ChoiceField)
-        task.choices = [
-            ("", "Any task"),
-            *((needs.slug, needs.title) for needs in suggestion.registered().values()),
-        ]
-
-    def chosen(self) -> dict[str, str]:
-        """What is filtered by, without what is empty or not offered."""
-        self.is_valid()
-        return {name: value for name, value in self.cleaned_data.items() if value}
-
-    @property
-    def narrows(self) -> bool:
-        return bool(self.chosen().keys() - {"sort"})
+        self.offer(
+            "task", "Any task", ((needs.slug, needs.title) for needs in suggestion.registered().values())
+        )
 
     def apply(self, datasets: QuerySet[Dataset]) -> QuerySet[Dataset]:
         """The datasets that are asked for, in the order that is asked for."""

@@ -8,6 +8,7 @@ heavy at its top. `train` runs in the training program and imports what it needs
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -110,10 +111,15 @@ class Task(ABC):
     metrics: ClassVar[tuple[MetricInfo, ...]]
     main_metric: ClassVar[str]
     baseline_title: ClassVar[str]
+    usage: ClassVar[str]  # Python for the model card: how the finished model is loaded and used
 
     @abstractmethod
     def train(self, context: Context) -> None:
         """Do the run that `context.spec` describes, reporting through `context`; raises TrainingFailure."""
+
+    def usage_for(self, columns: Mapping[str, str]) -> str:
+        """The model card's Python for a model that learned from these columns (role → column)."""
+        return self.usage
 
     def method(self, slug: str) -> Method:
         """Raises KeyError if this task does not allow it."""
@@ -127,3 +133,21 @@ class Task(ABC):
         """By name, with or without the split in front; raises KeyError."""
         plain = name.removeprefix("validation_").removeprefix("train_")
         return {metric.name: metric for metric in self.metrics}[plain]
+
+
+class Classification(Task):
+    """A task that gives each row one of the classes of a label column."""
+
+    metrics = (
+        MetricInfo("accuracy", "Accuracy", True, percent=True, help="The share of rows sorted rightly."),
+        MetricInfo(
+            "f1_macro",
+            "F1, mean over classes",
+            True,
+            percent=True,
+            help="Like accuracy, but each class counts the same however rare it is.",
+        ),
+        MetricInfo("loss", "Loss", False, help="How surprised the model is by the right answers; 0 is best."),
+    )
+    main_metric = "accuracy"
+    baseline_title = "Always the most frequent class"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runs.training import settings
-from runs.training.tasks.common import FULL, HEAD, LAST_LAYERS, MetricInfo, Role, Setting, Task
+from runs.training.tasks.common import FULL, HEAD, LAST_LAYERS, Classification, Role, Setting
 
 if TYPE_CHECKING:
     from runs.training.context import Context
@@ -32,7 +32,7 @@ HORIZONTAL_FLIP = Setting(
 )
 
 
-class ImageClassification(Task):
+class ImageClassification(Classification):
     """Fine-tunes an image model, of timm or transformers, on labelled pictures."""
 
     slug = "image-classification"
@@ -66,19 +66,6 @@ class ImageClassification(Task):
         settings.LAST_LAYERS,
         *settings.COMMON,
     )
-    metrics = (
-        MetricInfo("accuracy", "Accuracy", True, percent=True, help="The share of pictures sorted rightly."),
-        MetricInfo(
-            "f1_macro",
-            "F1, mean over classes",
-            True,
-            percent=True,
-            help="Like accuracy, but each class counts the same however rare it is.",
-        ),
-        MetricInfo("loss", "Loss", False, help="How surprised the model is by the right answers; 0 is best."),
-    )
-    main_metric = "accuracy"
-    baseline_title = "Always the most frequent class"
     usage = """
 from transformers import pipeline
 

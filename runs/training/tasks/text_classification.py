@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runs.training import settings
-from runs.training.tasks.common import FULL, HEAD, LAST_LAYERS, LORA, MetricInfo, Role, Task
+from runs.training.tasks.common import FULL, HEAD, LAST_LAYERS, LORA, Classification, Role
 
 if TYPE_CHECKING:
     from runs.training.context import Context
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 GRADIENT_METHODS = ("full", "last_layers", "lora")
 
 
-class TextClassification(Task):
+class TextClassification(Classification):
     """Fine-tunes a text encoder or language model on labelled texts."""
 
     slug = "text-classification"
@@ -48,19 +48,6 @@ class TextClassification(Task):
         *settings.LORA,
         *settings.COMMON,
     )
-    metrics = (
-        MetricInfo("accuracy", "Accuracy", True, percent=True, help="The share of texts sorted rightly."),
-        MetricInfo(
-            "f1_macro",
-            "F1, mean over classes",
-            True,
-            percent=True,
-            help="Like accuracy, but each class counts the same however rare it is.",
-        ),
-        MetricInfo("loss", "Loss", False, help="How surprised the model is by the right answers; 0 is best."),
-    )
-    main_metric = "accuracy"
-    baseline_title = "Always the most frequent class"
     usage = """
 from transformers import pipeline
 

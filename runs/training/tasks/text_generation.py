@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from runs.training import settings
@@ -125,6 +126,9 @@ from transformers import pipeline
 write = pipeline("text-generation", model="path/to/this/folder")
 print(write("How your text begins", max_new_tokens=200)[0]["generated_text"])
 """
+
+    def usage_for(self, columns: Mapping[str, str]) -> str:
+        return self.usage_for_texts if "text" in columns else self.usage
 
     def train(self, context: Context) -> None:
         from runs.training.language import train_language_model
