@@ -2,6 +2,8 @@
 
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 BIN = .venv/bin
+# A file's tests stay together and in their order: they share servers that are costly to start.
+PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: run test quick lint environment vendor format
 
@@ -10,7 +12,7 @@ run: environment  ## start everything on this machine
 
 test: environment lint  ## everything that must hold
 	@$(BIN)/python tools/chromium.py
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL)
 
 quick: environment  ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow and not browser"

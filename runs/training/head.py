@@ -29,6 +29,7 @@ from runs.training.devices import autocast, device
 from runs.training.events import TrainingFailure
 from runs.training.fitting import adopt_checkpoints, checkpoints_in, to_disk
 from runs.training.inputs import Examples, batches
+from runs.training.pooling import without_idle_work
 from runs.training.scores import classification_scores, log_softmax
 
 # Inverse strength of the regularisation, strongest first; standardised features.
@@ -114,7 +115,7 @@ def compute_features(
     model.eval().to(device())
     started, first = time.monotonic(), store.done
     try:
-        with torch.inference_mode(), autocast(context.settings["precision"]):
+        with torch.inference_mode(), without_idle_work(model), autocast(context.settings["precision"]):
             for position in range(first, len(plan)):
                 split, rows = plan[position]
                 examples = splits[split]

@@ -67,6 +67,7 @@ class Chart {
     this.definition = JSON.parse(element.dataset.chart);
     this.plot = element.querySelector(".chart-plot");
     this.waiting = element.querySelector(".chart-waiting");
+    this.keys = element.querySelectorAll(".legend-key");
     this.drawn = null;
     new ResizeObserver(() => this.resize()).observe(this.plot);
   }
@@ -78,6 +79,10 @@ class Chart {
     this.waiting.hidden = shown.length > 0;
     this.plot.hidden = shown.length === 0;
     this.element.hidden = alone;
+    // A head has no training loss: what is not drawn is not in the legend.
+    this.definition.lines.forEach((line, index) => {
+      if (this.keys[index]) this.keys[index].hidden = !shown.includes(line);
+    });
     if (!shown.length) return;
     this.tables = shown.map((line) => {
       const points = series[line.series];

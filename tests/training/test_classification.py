@@ -178,3 +178,34 @@ def test_the_head_learns_classes_from_features(
     workdir = write_spec(tiny_model("bert"), texts, "head")
     assert train_here(workdir) == 0
     assert events_of(workdir, "done")[0]["metrics"]["accuracy"] > 0.7  # of random features; a guess gets 1/3
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "vit"])
+def test_what_the_mean_layer_does_in_vain_can_be_left_out(family: str, tiny_model: Make) -> None:
+    import torch
+    from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification
+
+    from runs.training.pooling import use_mean_pooling, without_idle_work
+
+    if family == "vit":  # has no such layer: nothing to leave out
+        model = AutoModelForImageClassification.from_pretrained(tiny_model(family).reference)
+        inputs = {"pixel_values": torch.rand(2, 3, 32, 32)}
+    else:
+        model = AutoModelForSequenceClassification.from_pretrained(tiny_model(family).reference)
+        use_mean_pooling(model)
+        mask = torch.ones(2, 6, dtype=torch.long)
+        mask[1, 4:] = 0
+        inputs = {
+            "input_ids": torch.tensor([[2, 7, 9, 20, 8, 3], [2, 7, 9, 3, 0, 0]]),
+            "attention_mask": mask,
+        }
+    before = {name: value.clone() for name, value in model.eval().state_dict().items()}
+    with torch.inference_mode():
+        whole = model(**inputs).logits
+        with without_idle_work(model):
+            short = model(**inputs).logits
+            assert (len(model.state_dict()) < len(before)) == (family != "vit")
+    assert torch.equal(whole, short)
+    after = model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], value) for name, value in before.items())

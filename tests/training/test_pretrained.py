@@ -24,7 +24,7 @@ EFFICIENTNET = ModelRef(
     weights_path="models/efficientnet-lite0-57934424.pth",
     architecture="tf_efficientnet_lite0",
 )
-ROWS = {"train": 240, "validation": 60, "test": 120}
+ROWS = {"train": 160, "validation": 30, "test": 80}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def test_a_pretrained_model_learns_digits_and_one_from_random_weights_has_hardly
     nothing = without_pretraining(EFFICIENTNET, tmp_path / "cache", tmp_path / "nothing")
     for name, model in (("pretrained", EFFICIENTNET), ("random", nothing)):
         columns = {"image": "image", "label": "digit"}
-        settings = {"num_train_epochs": 2, "per_device_train_batch_size": 16, "learning_rate": 1e-3}
+        settings = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "learning_rate": 1e-3}
         workdir = write_spec(model, digits, "full", name=name, columns=columns, settings=settings)
         process = start(workdir)
         assert process.wait(500) == 0, process.stdout.read().decode()
