@@ -16,6 +16,9 @@ _home = Path(tempfile.mkdtemp(prefix="tuneboard-test-"))
 os.environ["TUNEBOARD_HOME"] = str(_home)
 os.environ["TUNEBOARD_LOG_LEVEL"] = "WARNING"
 os.environ["HF_HUB_OFFLINE"] = "1"
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    # OpenMP's threads wait for each other by spinning: two trainers with two each on two cores crawl.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 for name in ("STORAGE_URL", "TUNEBOARD_URL", "TUNEBOARD_PORT", "SECRET_KEY"):
     os.environ.pop(name, None)
 
