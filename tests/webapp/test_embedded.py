@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 import redis
 
-from webapp.embedded import EmbeddedError, Postgres, Valkey
+from webapp.embedded import EmbeddedError, Postgres, Valkey, let_through
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -91,6 +92,25 @@ def test_nobody_else_on_the_host_reaches_the_database(tmp_path: Path, name: str)
         keep(url)
     finally:
         server.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's Postgres runs as somebody else")
+def test_closed_folders_let_the_database_through_and_show_nobody_what_they_hold(tmp_path: Path) -> None:
+    closed = tmp_path / "home"
+    (closed / "programs").mkdir(parents=True)
+    closed.chmod(0o700)
+    server = Postgres(closed / "data")
+    try:
+        keep(server.start())
+    finally:
+        server.stop()
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o711
+    # Programs are often reached through a link, such as that to a shared environment.
+    closed.chmod(0o700)
+    link = tmp_path / "link"
+    link.symlink_to(closed / "programs")
+    let_through(link / "initdb")
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o711
 
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
