@@ -5,14 +5,18 @@ BIN = .venv/bin
 # A file's tests stay together and in their order: they share servers that are costly to start.
 PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test quick lint environment vendor format
+.PHONY: run test slow quick lint environment vendor format
 
 run: environment  ## start everything on this machine
 	@exec $(BIN)/python manage.py up
 
-test: environment lint  ## everything that must hold
+test: environment lint  ## what must hold, in minutes
 	@$(BIN)/python tools/chromium.py
-	@$(BIN)/python -m pytest $(PARALLEL)
+	@$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+
+slow: environment  ## what takes long: real trainings, faults, whole starts
+	@$(BIN)/python tools/chromium.py
+	@$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 quick: environment  ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow and not browser"
