@@ -1,30 +1,14 @@
-"""Every fact about runs. States are changed in runs/lifecycle.py alone."""
+"""Runs and their attempts. States are changed in runs/lifecycle.py alone."""
 
 from __future__ import annotations
 
 from django.db import models
 from django.utils import timezone
 
+from runs.models.worker import Worker
 from webapp.accounts.models import OwnedModel
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import DatasetVersion
-
-
-class Worker(models.Model):
-    """A host process that takes runs. Gone when `last_seen_at` is older than a lease."""
-
-    name = models.CharField(max_length=200, unique=True)  # host:home, stable over restarts
-    host = models.CharField(max_length=200)
-    pid = models.IntegerField()
-    queues = models.JSONField(default=list)
-    slots = models.IntegerField(default=1)
-    devices = models.JSONField(default=list)  # [{name, memory_bytes}]
-    versions = models.JSONField(default=dict)  # {tuneboard, torch, transformers, …}
-    started_at = models.DateTimeField(default=timezone.now)
-    last_seen_at = models.DateTimeField(default=timezone.now)
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class Run(OwnedModel):
@@ -115,73 +99,3 @@ class Attempt(models.Model):
                 fields=["lease_until"], condition=models.Q(finished_at=None), name="attempt_lease_to_reap"
             )
         ]
-
-
-class Metric(models.Model):
-    """One point of one series. A step repeated after a resume overwrites."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="points")
-    series = models.CharField(max_length=60)  # loss, learning_rate, validation_accuracy …
-    step = models.BigIntegerField()
-    value = models.FloatField()
-    at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["run", "series", "step"], name="metric_chart_points")]
-
-
-class Event(models.Model):
-    """A line of a run's story."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="events")
-    attempt = models.IntegerField(default=0)
-    kind = models.CharField(max_length=30)
-    message = models.TextField()
-    data = models.JSONField(default=dict)
-    at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        ordering = ["at", "id"]
-
-
-class SampleAnswer(models.Model):
-    """What the model answered to a fixed prompt at an evaluation; step 0 is the base model."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="answers")
-    step = models.BigIntegerField()
-    number = models.IntegerField()
-    prompt = models.TextField()
-    expected = models.TextField(blank=True)
-    answer = models.TextField()
-
-    class Meta:
-        ordering = ["number", "step"]
-        constraints = [models.UniqueConstraint(fields=["run", "step", "number"], name="one_answer_a_step")]
-
-
-class Checkpoint(models.Model):
-    """What an attempt can resume from; the row is made after the manifest stands in storage."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="checkpoints")
-    step = models.BigIntegerField()
-    storage_prefix = models.CharField(max_length=500)
-    size_bytes = models.BigIntegerField()
-    is_best = models.BooleanField(default=False)
-    created_at = models.DateTimeField(default=timezone.now)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["run", "step"], name="one_checkpoint_a_step")]
-
-
-class Artifact(models.Model):
-    """A file that people download."""
-
-    run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="artifacts")
-    name = models.CharField(max_length=300)  # path inside the model folder, forward slashes
-    storage_key = models.CharField(max_length=500)
-    size = models.BigIntegerField()
-    sha256 = models.CharField(max_length=64)
-
-    class Meta:
-        ordering = ["name"]
-        constraints = [models.UniqueConstraint(fields=["run", "name"], name="one_artifact_a_name")]

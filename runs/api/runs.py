@@ -1,4 +1,4 @@
-"""Tasks and runs over HTTP: the same domain functions as the pages."""
+"""Runs over HTTP: the same domain functions as the pages."""
 
 from __future__ import annotations
 
@@ -13,111 +13,15 @@ from pydantic import ConfigDict
 from runs import downloads, lifecycle
 from runs.launch import LaunchError, launch
 from runs.models import Run
-from runs.training.tasks import all_tasks
-from runs.training.tasks.common import Task
 from webapp.api import ERRORS, MOST_ROWS, ApiError, require_editor
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset
 
 POINTS = 5_000  # of one answer
 
-tasks_router = Router(tags=["tasks"])
 router = Router(tags=["runs"])
 
 
-# -- tasks ----------------------------------------------------------------------------------------
-class RoleOut(Schema):
-    """What a column is for, and the kinds of column that can do it."""
-
-    name: str
-    title: str
-    help: str
-    kinds: list[str]
-
-
-class SettingOut(Schema):
-    """Something to choose; `methods` is empty where every method has it."""
-
-    name: str
-    title: str
-    help: str
-    type: str
-    default: Any
-    defaults_by_method: dict[str, Any]
-    minimum: float | None
-    maximum: float | None
-    choices: list[str]
-    methods: list[str]
-
-
-class MethodOut(Schema):
-    slug: str
-    title: str
-    summary: str
-
-
-class MetricOut(Schema):
-    name: str
-    title: str
-    higher_is_better: bool
-
-
-class TaskOut(Schema):
-    """What a model can learn to do: what it needs and what it allows."""
-
-    slug: str
-    title: str
-    summary: str
-    model_kinds: list[str]
-    columns: list[RoleOut]
-    column_sets: list[list[str]]
-    methods: list[MethodOut]
-    settings: list[SettingOut]
-    metrics: list[MetricOut]
-    main_metric: str
-
-
-def _task_out(task: Task) -> dict[str, Any]:
-    return {
-        "slug": task.slug,
-        "title": task.title,
-        "summary": task.summary,
-        "model_kinds": list(task.model_kinds),
-        "columns": [
-            {"name": role.name, "title": role.title, "help": role.help, "kinds": list(role.kinds)}
-            for role in task.roles
-        ],
-        "column_sets": [list(names) for names in task.column_sets],
-        "methods": [{"slug": m.slug, "title": m.title, "summary": m.summary} for m in task.methods],
-        "settings": [
-            {
-                "name": item.name,
-                "title": item.title,
-                "help": item.help,
-                "type": item.type,
-                "default": item.default,
-                "defaults_by_method": dict(item.defaults_by_method),
-                "minimum": item.minimum,
-                "maximum": item.maximum,
-                "choices": [str(value) for value, _title in item.choices],
-                "methods": list(item.methods),
-            }
-            for item in task.settings
-        ],
-        "metrics": [
-            {"name": m.name, "title": m.title, "higher_is_better": m.higher_is_better} for m in task.metrics
-        ],
-        "main_metric": task.main_metric,
-    }
-
-
-@tasks_router.get("", response={200: list[TaskOut], **ERRORS}, summary="List tasks")
-def list_tasks(request: HttpRequest) -> Any:
-    """What each task needs and allows."""
-    return [_task_out(task) for task in all_tasks()]
-
-
-# -- runs -----------------------------------------------------------------------------------------
 class RunIn(Schema):
     """What to fine-tune on what, and how. What is left out is suggested by the dataset or the task."""
 
