@@ -22,6 +22,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -54,13 +55,15 @@ class EventWriter:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._lock = threading.Lock()  # checkpoints are announced by a thread of their own
 
     def write(self, type: str, **values: Any) -> None:
         """Append one event. Numbers that JSON cannot carry (NaN, infinities) become null."""
         line = json.dumps({"type": type, "at": time.time(), **_finite(values)}, separators=(",", ":"))
         data = line.encode() + b"\n"
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        with self._lock:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
 
     def close(self) -> None:
         os.close(self._descriptor)
