@@ -9,6 +9,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
+from runs.execution import checkpoints
 from runs.lifecycle import hold, succeed
 from runs.models import Artifact, Attempt, Run
 from webapp import storage
@@ -66,6 +67,7 @@ def finish(attempt: Attempt, metrics: dict[str, float], artifacts: list[Artifact
             row.pk = None
         Artifact.objects.bulk_create(artifacts)
         succeed(attempt, metrics)
+        checkpoints.keep_last(attempt)
 
 
 def remember_log(attempt: Attempt, tail: str) -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -61,7 +62,8 @@ class Supervision:
         self._events = EventFile(self._workdir / "events.jsonl")
         self._ending: dict[str, Any] = {}
         self._artifacts: dict[str, Any] | None = None
-        self._copies: list[tuple[dict[str, Any], Future[int]]] = []
+        self._copies: list[tuple[dict[str, Any], Future[int], Path]] = []  # event, copying, its source
+        self._copied = 0
         self._asked_at: float | None = None
         self._time_is_up = False
         self._started = time.monotonic()
@@ -169,28 +171,29 @@ class Supervision:
         """Begin copying a checkpoint to storage, from links that its deletion by the trainer leaves."""
         step = int(event["step"])
         if keep := event.get("keep"):
-            for earlier, copy in self._copies:
+            for earlier, copy, _ in self._copies:
                 if earlier["step"] not in keep and earlier["step"] != step:
                     copy.cancel()  # overtaken before its turn came
         source = (self._workdir / event["path"]).resolve()
-        links = self._workdir / "outbox" / str(step)
+        self._copied += 1  # the same step may be announced again while its first copy is under way
+        links = self._workdir / "outbox" / f"{self._copied}-{step}"
         if not source.is_relative_to(self._workdir.resolve()):
             raise ValueError(f"the checkpoint {event['path']} lies outside the work folder")
-        shutil.rmtree(links, ignore_errors=True)
         try:
             checkpoints.snapshot(source, links)
         except FileNotFoundError:
             log.info("The checkpoint of step %s was replaced before it could be stored.", step)
+            shutil.rmtree(links, ignore_errors=True)
             return
         prefix = checkpoints.prefix_of(self._attempt, step)
         copy = self._files.submit(checkpoints.store, links, prefix, self._may_go_on)
-        self._copies.append((event, copy))
+        self._copies.append((event, copy, links))
 
     def _finish_copies(self) -> None:
         """Give the checkpoints that have arrived in storage their rows."""
         while self._copies and self._copies[0][1].done():
-            event, copy = self._copies.pop(0)
-            shutil.rmtree(self._workdir / "outbox" / str(event["step"]), ignore_errors=True)
+            event, copy, links = self._copies.pop(0)
+            shutil.rmtree(links, ignore_errors=True)
             try:
                 size = copy.result()
             except CancelledError:
@@ -240,20 +243,23 @@ class Supervision:
             self._end(lambda: lifecycle.fail(attempt, told))
 
     def _succeed(self) -> None:
-        for _, copy in self._copies:
-            copy.cancel()
+        extendable = self._store(lambda: checkpoints.can_be_extended(self._attempt.run))
+        last = self._copies[-1:] if extendable else []
+        for pending in self._copies:
+            if pending not in last:
+                pending[1].cancel()
         try:
             rows = self._store_artifacts()
         except StorageAway as error:
             told = failures.could_not_store(error, self._log_tail())
             self._end(lambda: lifecycle.fail(self._attempt, told))
             return
+        try:  # the result is there, whatever comes of this
+            self._finish_all_copies()
+        except OSError:
+            log.warning("The last checkpoint of run %s is lost.", self._attempt.run_id, exc_info=True)
         metrics = self._ending.get("metrics") or {}
         self._end(lambda: outputs.finish(self._attempt, metrics, rows))
-        try:  # the run has succeeded, whatever comes of this
-            checkpoints.remove_all(self._attempt.run_id)
-        except Exception:
-            log.warning("Checkpoints of run %s stay in storage.", self._attempt.run_id, exc_info=True)
 
     def _store_artifacts(self) -> list[Artifact]:
         if self._artifacts is None:

@@ -81,6 +81,9 @@ def fit_head(
             batch_count,
         )
         saver.wait()
+    except Stopped:
+        saver.wait()
+        raise
     finally:
         saver.close()
     head.write_into(layer)

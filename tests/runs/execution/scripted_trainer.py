@@ -2,6 +2,7 @@
 
     steps, delay        how many steps, seconds each
     checkpoint_every    steps between checkpoints; 0: none
+    best                the step of the best one
     die                 {attempt: {"step": n, "how": "SIGKILL" | "SIGSEGV" | "exit" | "failed"}}
     deaf                ignores SIGTERM
     say                 text for the log
@@ -52,7 +53,7 @@ def main() -> None:
         events.write(line[:half])
         events.write(line[half:])
 
-    step, state, kept = 0, str(settings["seed"]), []
+    step, state, kept, best = 0, str(settings["seed"]), [], []
     if spec["resume_from"]:
         found = json.loads((Path(spec["resume_from"]) / "state.json").read_text())
         step, state = found["step"], found["state"]
@@ -67,13 +68,14 @@ def main() -> None:
         tell("metric", step=step, values={"loss": int(state[:6], 16), "bad": None})
         if (settings.get("checkpoint_every") and step % settings["checkpoint_every"] == 0) or stop.is_set():
             kept = [*kept, step][-KEEP:]
-            save(workdir, step, state, kept)
+            best = [step] if step == settings.get("best") else best
+            save(workdir, step, state, [*best, *kept])
             tell(
                 "checkpoint",
                 step=step,
                 path=f"checkpoints/checkpoint-{step}",
                 is_best=step == settings.get("best"),
-                keep=kept,
+                keep=[*best, *kept],
             )
         if stop.is_set():
             tell("stopped", step=step)
