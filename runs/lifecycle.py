@@ -23,7 +23,6 @@ from django.db.models.functions import Coalesce, Now
 
 from runs.execution.messages import wake
 from runs.models import Attempt, Event, Run, Worker
-from runs.models.run import READY
 from runs.queueing import choice, release, routing, usage
 from webapp.accounts.models import User
 
@@ -100,7 +99,7 @@ def _change(name: str, run_id: int, message: str, *, where: Q | None = None, **v
         values |= {"phase": "", "eta_seconds": None, "finished_at": Now()}
     if change.target is not None:
         values |= {"status": change.target, "desired": change.desired}
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):  # there is nothing to save: an error ends it all
         changed = Run.objects.filter(where or Q(), pk=run_id, status__in=change.sources).update(
             row_version=F("row_version") + 1, **values
         )
@@ -259,7 +258,7 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
     release.release_due()
     offers = routing.offers(worker, queues, devices)
     with transaction.atomic():
-        choice.take_turn()
+        now = choice.take_turn()
         run_id = _next_unlocked(offers)
         if run_id is None:
             return None
@@ -273,23 +272,20 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
             started_at=Coalesce(F("started_at"), Now()),
         )
         assert run is not None  # its row is locked
-        attempt = Attempt.objects.create(
+        return Attempt.objects.create(
             run=run,
             number=run.attempt,
             worker=worker,
-            lease_until=Now() + timedelta(seconds=settings.LEASE_SECONDS),
+            started_at=now,
+            lease_until=now + timedelta(seconds=settings.LEASE_SECONDS),
         )
-        attempt.refresh_from_db()
-        attempt.run = run
-        return attempt
 
 
 def _next_unlocked(offers: dict[str, int | None]) -> int | None:
     """The next run, locked; one that somebody is changing at this moment is passed over."""
     passed_over: list[int] = []
     while (run_id := choice.next_run(offers, passed_over)) is not None:
-        mine = Run.objects.select_for_update(skip_locked=True, of=("self",)).filter(READY, pk=run_id)
-        if mine.values_list("pk", flat=True).first() is not None:
+        if choice.lock(run_id):
             return run_id
         passed_over.append(run_id)
     return None

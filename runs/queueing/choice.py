@@ -14,6 +14,7 @@ Limits and shares are right only if claims are made one after the other: the cal
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from django.conf import settings
 from django.db import connection
@@ -66,9 +67,16 @@ ORDER BY candidate.rank DESC,
 LIMIT 1
 """
 
+LOCK = """
+SELECT 1 FROM runs_run WHERE id = %s AND status = 'queued' AND waits_for = '' FOR UPDATE SKIP LOCKED
+"""
 
-def take_turn() -> None:
-    """Wait until no other claim is under way; for the rest of the transaction none will be."""
+
+def take_turn() -> datetime:
+    """Wait until no other claim is under way; for the rest of the transaction none will be.
+
+    Returns the time by the database's clock, which is that of leases.
+    """
     with connection.cursor() as cursor:
         # jit: compiling this small statement takes longer than running it, whatever the planner guesses.
         cursor.execute(
@@ -76,6 +84,9 @@ def take_turn() -> None:
             "set_config('jit', 'off', true), pg_advisory_xact_lock(%s)",
             [f"{STUCK_SECONDS}s", TURN],
         )
+        cursor.execute("SELECT clock_timestamp()")  # after the wait
+        now: datetime = cursor.fetchone()[0]
+        return now
 
 
 def next_run(offers: Mapping[str, int | None], skip: Iterable[int] = ()) -> int | None:
@@ -94,3 +105,10 @@ def next_run(offers: Mapping[str, int | None], skip: Iterable[int] = ()) -> int 
         cursor.execute(NEXT, values)
         row = cursor.fetchone()
     return None if row is None else int(row[0])
+
+
+def lock(run_id: int) -> bool:
+    """Lock a run that is still ready; False if it is not, or if somebody is changing it at this moment."""
+    with connection.cursor() as cursor:
+        cursor.execute(LOCK, [run_id])
+        return cursor.fetchone() is not None
