@@ -60,7 +60,7 @@ class Slot:
     def _claim(self) -> Attempt | None:
         close_old_connections()
         try:
-            attempt = lifecycle.claim(self._worker, self._worker.queues)
+            attempt = lifecycle.claim(self._worker, self._worker.queues, self._devices)
             if attempt is None:  # there is time to tidy up
                 leftovers.sweep()
             return attempt

@@ -3,6 +3,7 @@
 from runs.models.files import Artifact, Checkpoint
 from runs.models.reports import Event, Metric, SampleAnswer
 from runs.models.run import Attempt, Run
+from runs.models.usage import Usage
 from runs.models.worker import Worker
 
-__all__ = ["Artifact", "Attempt", "Checkpoint", "Event", "Metric", "Run", "SampleAnswer", "Worker"]
+__all__ = ["Artifact", "Attempt", "Checkpoint", "Event", "Metric", "Run", "SampleAnswer", "Usage", "Worker"]
