@@ -22,6 +22,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from runs.execution.messages import wake
+from runs.logs import last_lines
 from runs.models import Attempt, Event, Run, Worker
 from webapp.accounts.models import User
 
@@ -297,5 +298,5 @@ def worker_lost(attempt: Attempt) -> dict[str, Any]:
         "message": f"The worker{where} was lost: it stopped answering.",
         "hint": "See whether that host was restarted or ran out of memory, then try the run again: "
         "it goes on from its last checkpoint.",
-        "log_tail": attempt.log_tail.splitlines()[-50:],
+        "log_tail": last_lines(attempt, 50),
     }

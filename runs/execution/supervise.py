@@ -24,15 +24,17 @@ from runs.execution import checkpoints, failures, inputs, leftovers, outputs
 from runs.execution.event_file import EventFile
 from runs.execution.ingest import take_in
 from runs.execution.lease import Lease
+from runs.execution.log_keeper import LogKeeper
 from runs.execution.trainer import Trainer, oom_kills
 from runs.lifecycle import LeaseLost
 from runs.models import Artifact, Attempt, Run
 from runs.training.events import TrainingFailure
+from webapp import storage
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 TICK_SECONDS = 0.1
-LOG_SECONDS = 1.5
+LOG_SECONDS = 0.5  # between two pieces of the log; with the page's poll they are seen within 2 s
 STORAGE_WAITS = (1.0, 3.0, 9.0, 27.0, 60.0)  # seconds between tries to reach a storage that is away
 NO_ROOM_BYTES = 4 << 20
 DONE, FAILED_FOR_A_REASON, STOPPED = 0, 1, 3  # the trainer's exit statuses
@@ -65,7 +67,7 @@ class Supervision:
         self._asked_at: float | None = None
         self._time_is_up = False
         self._started = time.monotonic()
-        self._shown_log = ""
+        self._log = LogKeeper(attempt, self._workdir / "log.txt")
         self._next_log = 0.0
         self._abandoned = threading.Event()
         self._files = ThreadPoolExecutor(1, thread_name_prefix=f"files-{attempt.pk}")
@@ -206,12 +208,9 @@ class Supervision:
 
     def _show_log(self) -> None:
         now = time.monotonic()
-        if now >= self._next_log:
+        if now >= self._next_log and (piece := self._log.next()):
+            self._store(partial(self._log.keep, piece))
             self._next_log = now + LOG_SECONDS
-            tail = outputs.tail_of(self._workdir / "log.txt")
-            if tail != self._shown_log:
-                self._store(lambda: outputs.remember_log(self._attempt, tail))
-                self._shown_log = tail
 
     # -- after -------------------------------------------------------------------------------------
     def _conclude(self, status: int, *, ran_out_of_memory: bool) -> None:
@@ -264,18 +263,27 @@ class Supervision:
         )
 
     def _end(self, change: Callable[[], object]) -> None:
-        """Store the log, then make the change that ends the attempt."""
+        """Bring the whole log to storage, then make the change that ends the attempt."""
         tail = self._log_tail()
         try:
-            self._meanwhile(lambda: outputs.store_log(self._attempt, self._workdir / "log.txt"))
+            self._keep_whole_log(tail)
         except LeaseLost:
             raise
-        except Exception:  # the run page still has the last lines
+        except Exception:  # what was taken in of it stays in the database
             log.warning("The log of run %s could not be stored.", self._attempt.run_id, exc_info=True)
-        if tail != self._shown_log:
-            self._store(lambda: outputs.remember_log(self._attempt, tail))
-            self._shown_log = tail
+        self._store(lambda: outputs.remember_tail(self._attempt, tail))
         self._store(change)
+
+    def _keep_whole_log(self, tail: str) -> None:
+        path = self._workdir / "log.txt"
+        if not path.exists() and tail:  # it never came to open its log
+            path.write_text(tail)
+        while piece := self._log.next() or self._log.finish():
+            self._store(partial(self._log.keep, piece))
+        if whole := self._log.collect(self._workdir / "log-to-store.txt"):
+            size = whole.stat().st_size
+            self._meanwhile(lambda: storage.put(whole, self._log.key))
+            self._store(lambda: self._log.stored(size))
 
     def _end_by_fault(self, error: Exception) -> None:
         """Something went wrong on our side, or the disk is full."""
