@@ -73,13 +73,17 @@ class LogReader:
     def _chunks(self, from_line: int) -> Iterator[Block]:
         assert self.log is not None
         mine = LogChunk.objects.filter(attempt=self.attempt)
-        begin = mine.filter(first_line__lte=from_line).order_by("-start").values_list("start", flat=True).first()
+        begin = (
+            mine.filter(first_line__lte=from_line).order_by("-start").values_list("start", flat=True).first()
+        )
         told = False
         for chunk in mine.filter(start__gte=begin or 0).order_by("start").iterator(32):
             if self.log.left_out and not told and chunk.start >= self.log.left_out_at:
                 told = True
                 yield self._note()
-            yield Block(chunk.first_line, bytes(chunk.data))
+            # Not what was added since the log's own row was read: numbers and sizes would not fit.
+            if data := bytes(chunk.data)[: max(0, self.log.size - chunk.start)]:
+                yield Block(chunk.first_line, data)
 
     def _note(self) -> Block:
         assert self.log is not None
@@ -156,43 +160,49 @@ class LogReader:
         gone = (self.log.size if first is None else first) - self.log.left_out_at
         return gone - len(self._note().data)
 
-    def since(self, offset: int, most: int) -> tuple[str, int]:
-        """(lines after an offset, the offset after them): whole lines, about so many bytes at most.
+    def since(self, offset: int, most: int) -> tuple[list[Line], int]:
+        """(lines after an offset, the offset after them): about so many bytes at most.
 
-        0 begins at the start; `log.size` of before brings what is new since. Raises LogGone.
+        0 begins at the start; the offset of one answer brings what came after it. Raises LogGone.
         """
         if self.log is None or offset >= self.log.size:
-            return "", self.log.size if self.log else 0
-        if self.log.storage_key:
-            return self._stored_since(offset, most)
-        found = b""
+            return [], self.log.size if self.log else 0
+        return self._stored_since(offset, most) if self.log.storage_key else self._kept_since(offset, most)
+
+    def _kept_since(self, offset: int, most: int) -> tuple[list[Line], int]:
+        assert self.log is not None
+        found: list[Line] = []
+        taken = 0
         mine = LogChunk.objects.filter(attempt=self.attempt).order_by("start")
         begin = mine.filter(start__lte=offset).values_list("start", flat=True).last()
         for chunk in mine.filter(start__gte=begin or 0).iterator(8):
-            data = bytes(chunk.data)
+            data = bytes(chunk.data)[: max(0, self.log.size - chunk.start)]
             if chunk.start + len(data) <= offset:
                 continue
             if self.log.left_out and offset < chunk.start and chunk.start >= self.log.left_out_at:
-                found += self._note().data
-            found += data[max(0, offset - chunk.start) :]
+                found.extend(lines_of(self._note()))
+            found.extend(lines_of(_after(Block(chunk.first_line, data), offset - chunk.start)))
+            taken += chunk.start + len(data) - offset
             offset = chunk.start + len(data)
-            if len(found) >= most:
+            if taken >= most:
                 break
-        return found.decode(errors="replace"), offset
+        return found, offset
 
-    def _stored_since(self, offset: int, most: int) -> tuple[str, int]:
+    def _stored_since(self, offset: int, most: int) -> tuple[list[Line], int]:
         assert self.log is not None
         cut, shift = self.log.left_out_at if self.log.left_out else self.log.size, self._given_up
-        place = offset if offset <= cut else max(cut, offset - shift)
-        try:
-            with storage.open_file(self.log.storage_key) as source:
-                source.seek(place)
-                data = source.read(most)
-        except FileNotFoundError as error:
-            raise LogGone("This log is no longer kept.") from error
-        data = data[: data.rfind(b"\n") + 1] or data
-        place += len(data)
-        return data.decode(errors="replace"), place if place <= cut else place + shift
+        place = offset if offset <= cut else max(cut, offset - shift)  # in the file
+        found: list[Line] = []
+        at = 0
+        for block in self.blocks():
+            if at + len(block.data) > place:
+                found.extend(lines_of(_after(block, place - at)))
+                most -= at + len(block.data) - place
+                place = at + len(block.data)
+            at += len(block.data)
+            if most <= 0:
+                break
+        return found, place if place <= cut else place + shift
 
     def read(self, start: int, length: int) -> Iterator[bytes]:
         """A part of the text, in blocks. Raises LogGone."""
@@ -213,15 +223,52 @@ def lines_of(block: Block) -> Iterator[Line]:
         yield Line(block.first_line + place if block.first_line else 0, text)
 
 
+def _after(block: Block, length: int) -> Block:
+    """A block without its first bytes."""
+    if length <= 0:
+        return block
+    return Block(
+        block.first_line and block.first_line + block.data.count(b"\n", 0, length), block.data[length:]
+    )
+
+
 def last_lines(attempt: Attempt, count: int = TAIL_LINES) -> list[str]:
     """For a page or a failure: the last lines, as far as they are at hand without asking the storage."""
-    reader = LogReader(attempt)
-    if attempt.log_tail or reader.log is None or reader.log.storage_key:
-        return attempt.log_tail.splitlines()[-count:]
-    shown = [line.text for line in reader.tail(count)]
-    return ([*shown, reader.unfinished] if reader.unfinished else shown)[-count:]
+    shown = live_log(attempt.run, attempt)
+    return ([*shown.lines, shown.unfinished] if shown.unfinished else shown.lines)[-count:]
 
 
 def attempts_with_logs(run: Run) -> list[Attempt]:
     """Newest first, each with its worker and its log."""
     return list(run.attempts.select_related("worker", "log").order_by("-number"))
+
+
+@dataclass(frozen=True)
+class LiveLog:
+    """What a page shows of a log at first, and what it needs to ask for what comes after."""
+
+    attempt: int
+    lines: list[str]
+    unfinished: str
+    since: int
+    tag: str
+
+
+def live_log(run: Run, attempt: Attempt | None) -> LiveLog:
+    """The end of an attempt's log, as far as it is at hand without asking the storage."""
+    if attempt is None:
+        return LiveLog(0, [], "", 0, tag_of(run, None))
+    reader = LogReader(attempt)
+    if reader.log is None or reader.log.storage_key:
+        lines, size = attempt.log_tail.splitlines()[-TAIL_LINES:], reader.log.size if reader.log else 0
+    else:
+        lines, size = [line.text for line in reader.tail(TAIL_LINES)], reader.log.size
+    return LiveLog(attempt.number, lines, reader.unfinished, size, tag_of(run, reader))
+
+
+def tag_of(run: Run, reader: LogReader | None) -> str:
+    """What `LOG_VERSION` of runs/views/logs.py makes of the newest attempt's log; changes as it does."""
+    if reader is None:
+        return f"{run.pk}-0"
+    read = reader.log.read if reader.log else 0
+    return f"{run.pk}-{reader.attempt.number * 10**13 + read * 2 + int(reader.is_over)}"

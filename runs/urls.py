@@ -1,7 +1,7 @@
 from django.urls import path
 
 from runs import downloads
-from runs.views import detail, listing, new
+from runs.views import detail, listing, logs, new
 
 app_name = "runs"
 urlpatterns = [
@@ -9,6 +9,10 @@ urlpatterns = [
     path("new/", new.new, name="new"),
     path("<int:pk>/", detail.detail, name="detail"),
     path("<int:pk>/points/", detail.points, name="points"),
+    path("<int:pk>/log/", logs.log, name="log"),
+    path("<int:pk>/log/new/", logs.new_lines, name="log_new"),
+    path("<int:pk>/log/attempt-<int:attempt>.txt", logs.download, name="log_download"),
+    path("<int:pk>/events/", logs.story, name="story"),
     path("<int:pk>/cancel/", detail.cancel, name="cancel"),
     path("<int:pk>/pause/", detail.pause, name="pause"),
     path("<int:pk>/resume/", detail.resume, name="resume"),

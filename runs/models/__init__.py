@@ -6,4 +6,15 @@ from runs.models.reports import Event, Metric, SampleAnswer
 from runs.models.run import Attempt, Run
 from runs.models.worker import Worker
 
-__all__ = ["Artifact", "Attempt", "Checkpoint", "Event", "Log", "LogChunk", "Metric", "Run", "SampleAnswer", "Worker"]
+__all__ = [
+    "Artifact",
+    "Attempt",
+    "Checkpoint",
+    "Event",
+    "Log",
+    "LogChunk",
+    "Metric",
+    "Run",
+    "SampleAnswer",
+    "Worker",
+]

@@ -13,7 +13,7 @@ from runs import lifecycle
 from runs.execution.log_file import LogFile, printed
 from runs.execution.log_keeper import LogKeeper
 from runs.lifecycle import LeaseLost
-from runs.logs import LogReader, last_lines
+from runs.logs import Line, LogReader, last_lines
 from runs.models import Attempt, Log, LogChunk, Run
 from tests.runs.execution.supervised import Supervised, until
 from webapp import storage
@@ -108,19 +108,19 @@ def test_what_is_new_since_an_offset_and_what_stands_around_a_line(attempt: Atte
     end = LogReader(attempt).log.size  # type: ignore[union-attr]
     say(path, "the newest\n")
     take_in(keeper)
-    bring = [False, True]
-    for stored in bring:
+    for stored in (False, True):
         if stored:
             bring_to_storage(keeper, tmp_path)
         reader = LogReader(attempt)
-        assert reader.since(end, 1000) == ("the newest\n", end + 11)
-        assert reader.since(end + 11, 1000) == ("", end + 11)
-        got, offset = "", 0
+        assert reader.since(end, 1000) == ([Line(20_001, "the newest")], end + 11)
+        assert reader.since(end + 11, 1000) == ([], end + 11)
+        got: list[Line] = []
+        offset = 0
         while offset < end + 11:
-            text, offset = reader.since(offset, 10_000)
-            assert text.endswith("\n")
-            got += text
-        assert got == path.read_text()
+            lines, offset = reader.since(offset, 10_000)
+            got += lines
+        assert [line.text for line in got] == path.read_text().splitlines()
+        assert [line.number for line in got] == list(range(1, 20_002))
         found = reader.lines(15_000, 2)
         assert [(line.number, line.text) for line in found] == [
             (15_000, "line 15000"),
@@ -161,11 +161,12 @@ def test_of_a_log_that_is_too_long_the_middle_is_left_out_and_said_so(
     text = text_of(attempt)
     assert len(text.encode()) == reader.size and text.count("left out") == 1
     assert text.endswith("this is line 60000\nand the last\n")
-    got, offset, size = "", 0, reader.log.size  # type: ignore[union-attr]
+    got: list[Line] = []
+    offset, size = 0, reader.log.size  # type: ignore[union-attr]
     while offset < size:
         part, offset = reader.since(offset, 50_000)
         got += part
-    assert got == text
+    assert got == lines
 
 
 def test_a_trainer_that_prints_without_end_fills_nothing(
