@@ -34,6 +34,7 @@ from webapp import storage
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 TICK_SECONDS = 0.1
+EVENTS_SECONDS = 0.5  # between two batches of events
 LOG_SECONDS = 0.5  # between two pieces of the log; with the page's poll they are seen within 2 s
 STORAGE_WAITS = (1.0, 3.0, 9.0, 27.0, 60.0)  # seconds between tries to reach a storage that is away
 NO_ROOM_BYTES = 4 << 20
@@ -68,7 +69,7 @@ class Supervision:
         self._time_is_up = False
         self._started = time.monotonic()
         self._log = LogKeeper(attempt, self._workdir / "log.txt")
-        self._next_log = 0.0
+        self._next_log = self._next_events = 0.0
         self._abandoned = threading.Event()
         self._files = ThreadPoolExecutor(1, thread_name_prefix=f"files-{attempt.pk}")
         self._lease = Lease(attempt, on_expiry=trainer.kill)
@@ -133,7 +134,7 @@ class Supervision:
     # -- while it trains ---------------------------------------------------------------------------
     def _tick(self) -> None:
         self._lease.keep()
-        self._take_in()
+        self._take_in_if_due()
         self._finish_copies()
         self._show_log()
         limit = settings.RUN_TIME_LIMIT_SECONDS
@@ -152,6 +153,13 @@ class Supervision:
             self._trainer.stop()
         elif now - self._asked_at > settings.STOP_GRACE_SECONDS:
             self._trainer.kill()
+
+    def _take_in_if_due(self) -> None:
+        """At once after a quiet time, then in batches: a transaction costs as much as some hundred points."""
+        now = time.monotonic()
+        if now >= self._next_events and self._events.has_more:
+            self._take_in()
+            self._next_events = now if self._events.is_behind else now + EVENTS_SECONDS
 
     def _take_in(self) -> bool:
         """Store new events and note what is to be done for them; False if there were none."""
