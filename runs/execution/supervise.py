@@ -104,7 +104,7 @@ class Supervision:
             self._end(lambda: lifecycle.lose(self._attempt, missing))
             return
         except TrainingFailure as problem:
-            told = failures.failure(problem.code, problem.message, problem.hint, "")
+            told = failures.failure(problem.code, problem.message, problem.hint, "", problem.details)
             self._end(lambda: lifecycle.fail(self._attempt, told))
             return
         ooms_before = oom_kills()
