@@ -14,8 +14,8 @@ from typing import Any
 from django.db.models.functions import Lower
 
 from runs.advice.fitting import fitting_tasks, tasks_of_model, why_not_dataset, why_not_model
-from runs.advice.methods import Advice, optimiser_steps, suggested_method
 from runs.advice.memory import Memory, estimate
+from runs.advice.methods import Advice, optimiser_steps, suggested_method
 from runs.fleet import Fleet, fleet
 from runs.forms import ColumnsForm, NameForm, SettingsForm, WhenForm
 from runs.launch import queue_for_now
@@ -27,7 +27,6 @@ from runs.training.tasks.common import Method, Task
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.requests import Request
-
 
 # What the launch calls them, and where they stand in the form.
 WHEN_FIELDS = {"after": "after", "not_before": "not_before", "time_limit_seconds": "time_limit_hours"}
@@ -72,6 +71,12 @@ class Choosing:
         )
         name = copy_name(self.again.name) if self.again and self._is_link else data.get("name", "")
         self.name_form = NameForm(self.data if launching else None, initial={"name": name})
+        # A link may ask for settings, too: `settings-learning_rate=0.0001`.
+        self.asked_settings = {
+            name.removeprefix("settings-"): value
+            for name, value in data.items()
+            if name.startswith("settings-")
+        }
 
     def _run_to_repeat(self, pk: Any) -> Run | None:
         if not str(pk or "").isdecimal():
@@ -253,7 +258,9 @@ class Choosing:
         if not self._was_shown(same_method=False):
             again = self.again
             is_same = again and (again.task, again.method) == (self.task.slug, self.method.slug)
-            return dict(again.settings) if again and is_same else {}
+            declared = {item.name for item in self.task.settings_for(self.method.slug)}
+            asked = {name: value for name, value in self.asked_settings.items() if name in declared}
+            return {**(again.settings if again and is_same else {}), **asked}
         kept: dict[str, Any] = {}
         before = str(self.data.get("shown_method"))
         for item in self.task.settings_for(before):
@@ -280,7 +287,9 @@ class Choosing:
         if self._is_link and self.again:
             initial = scheduling_of(self.again)
         else:
-            typed = {name.partition("-")[2]: self.data[name] for name in self.data if name.startswith("when-")}
+            typed = {
+                name.partition("-")[2]: self.data[name] for name in self.data if name.startswith("when-")
+            }
             initial = {name: value for name, value in typed.items() if value}
         return WhenForm(None, workspace=workspace, estimate=total, initial=initial)
 

@@ -22,6 +22,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from runs.execution.messages import wake
+from runs.logs import last_lines
 from runs.models import Attempt, Event, Run, Worker
 from runs.queueing import choice, release, routing, usage
 from webapp.accounts.models import User
@@ -242,7 +243,11 @@ def prioritise(run_id: int, by: User | None, priority: int) -> Run:
 def start_now(run_id: int, by: User | None) -> Run:
     """Have a run wait no longer for its time or for another run, but only for a worker."""
     run = _change(
-        "freed", run_id, f"To start without waiting{_by(by)}.", where=~Q(waits_for=W.NOTHING), waits_for=W.NOTHING
+        "freed",
+        run_id,
+        f"To start without waiting{_by(by)}.",
+        where=~Q(waits_for=W.NOTHING),
+        waits_for=W.NOTHING,
     )
     if run is None:
         raise _refusal(run_id, "started", "Only one that waits for its time or for another run can be.")
@@ -388,5 +393,5 @@ def worker_lost(attempt: Attempt) -> dict[str, Any]:
         "message": f"The worker{where} was lost: it stopped answering.",
         "hint": "See whether that host was restarted or ran out of memory, then try the run again: "
         "it goes on from its last checkpoint.",
-        "log_tail": attempt.log_tail.splitlines()[-50:],
+        "log_tail": last_lines(attempt, 50),
     }

@@ -8,10 +8,10 @@ from typing import Any
 
 from django.utils import timezone
 
-from runs import results
+from runs import logs, next_steps, results, story
 from runs.extending import Extension, may_extend
 from runs.lifecycle import CHANGES
-from runs.models import Artifact, Attempt, Event, Run, SampleAnswer
+from runs.models import Artifact, Attempt, Run, SampleAnswer
 from runs.queueing.release import moment
 from runs.queueing.waiting import Waiting, waiting
 from runs.training.tasks.common import Task
@@ -123,9 +123,7 @@ class RunPage:
         """(name, title, whether it is the run's) of each, while it may be changed."""
         if self.run.status not in CHANGES["prioritised"].sources:
             return []
-        return [
-            (each.name.lower(), each.label, each == self.run.priority) for each in reversed(Run.Priority)
-        ]
+        return [(each.name.lower(), each.label, each == self.run.priority) for each in reversed(Run.Priority)]
 
     @property
     def scheduling(self) -> list[tuple[str, str]]:
@@ -186,15 +184,27 @@ class RunPage:
 
     @property
     def log_tail(self) -> str:
+        """Of a run that failed: the last lines that it had printed by then."""
         lines = self.run.failure.get("log_tail")
         if lines:
             return "\n".join(str(line) for line in lines)
         return self.attempt.log_tail if self.attempt else ""
 
     @cached_property
-    def events(self) -> list[Event]:
-        """The newest 200 lines of the story, newest first."""
-        return list(self.run.events.order_by("-at", "-id")[:200])
+    def log(self) -> logs.LiveLog:
+        """The last lines of the newest attempt, and where its log goes on."""
+        return logs.live_log(self.run, self.attempt)
+
+    @cached_property
+    def chapters(self) -> list[story.Chapter]:
+        """The newest 200 lines of the story, newest first, by attempt."""
+        events = story.newest_first(self.run)[:200]
+        return story.chapters(events, self.run.attempts.select_related("worker"))
+
+    @cached_property
+    def next_steps(self) -> list[next_steps.Step]:
+        """What can be done about the failure, where there is one."""
+        return next_steps.after_failure(self.run)
 
     @cached_property
     def artifacts(self) -> list[Artifact]:

@@ -1,5 +1,6 @@
 """What scripts can do with tasks and runs, a file a subject; mounted in webapp/urls.py."""
 
+import runs.api.logs  # noqa: F401 – adds to the router of runs
 from runs.api.controls import router as controls_router
 from runs.api.runs import router
 from runs.api.tasks import router as tasks_router

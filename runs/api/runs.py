@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema
 from pydantic import ConfigDict
 
-from runs import downloads
+from runs import downloads, next_steps
 from runs.api.scheduling import SchedulingIn, WaitingOut, scheduling_of, waiting_out
 from runs.launch import LaunchError, launch
 from runs.models import Run
@@ -37,10 +37,23 @@ class RunIn(SchedulingIn):
     name: str = Field("", max_length=200)
 
 
+class ActionOut(Schema):
+    """What can be done about a failure: a page to open (GET), or what to send (POST, without a body)."""
+
+    kind: str
+    title: str
+    method: str
+    url: str
+
+
 class FailureOut(Schema):
+    """Why a run failed. `details`: of `bad_data`, the split, row (from 1) and column where that is known."""
+
     code: str
     message: str
     hint: str = ""
+    details: dict[str, Any] = {}
+    actions: list[ActionOut] = []
 
 
 class ArtifactOut(Schema):
@@ -126,7 +139,7 @@ def run_out(request: HttpRequest, run: Run) -> dict[str, Any]:
         "id": run.pk,
         "model": run.base_model.slug,
         "dataset": version.dataset_id if version is not None else None,
-        "failure": run.failure or None,
+        "failure": _failure_out(request, run) if run.failure else None,
         "artifacts": artifacts,
         "priority": Run.Priority(run.priority).name.lower(),
         "after": run.after_id,
@@ -135,7 +148,22 @@ def run_out(request: HttpRequest, run: Run) -> dict[str, Any]:
     }
 
 
-_PLAIN = {field.name for field in Run._meta.get_fields()} - {"artifacts", "failure", "priority", "after", "made_from"}
+def _failure_out(request: HttpRequest, run: Run) -> dict[str, Any]:
+    actions = []
+    for step in next_steps.after_failure(run):
+        path = f"/api/v1/runs/{run.pk}/{step.kind}" if step.method == "POST" else step.url
+        url = request.build_absolute_uri(path)
+        actions.append({"kind": step.kind, "title": step.title, "method": step.method, "url": url})
+    return {**run.failure, "actions": actions}
+
+
+_PLAIN = {field.name for field in Run._meta.get_fields()} - {
+    "artifacts",
+    "failure",
+    "priority",
+    "after",
+    "made_from",
+}
 
 
 def runs_of(request: Any) -> Any:
@@ -170,7 +198,9 @@ def launch_run(request: HttpRequest, payload: RunIn) -> Any:
     require_editor(request)
     token: Any = request.auth  # type: ignore[attr-defined]
     model, version = chosen_model(token, payload.model), chosen_version(token, payload.dataset)
-    wrong = {name: found for name, found in (("model", model), ("dataset", version)) if isinstance(found, str)}
+    wrong = {
+        name: found for name, found in (("model", model), ("dataset", version)) if isinstance(found, str)
+    }
     if isinstance(model, str) or isinstance(version, str):
         raise ApiError(422, "invalid", next(iter(wrong.values())), wrong)
     try:

@@ -25,15 +25,18 @@ from runs.execution import checkpoints, failures, inputs, leftovers, outputs, st
 from runs.execution.event_file import EventFile
 from runs.execution.ingest import take_in
 from runs.execution.lease import Lease
+from runs.execution.log_keeper import LogKeeper
 from runs.execution.trainer import Trainer, oom_kills
 from runs.lifecycle import LeaseLost
 from runs.models import Artifact, Attempt, Run
 from runs.training.events import TrainingFailure
+from webapp import storage
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 TICK_SECONDS = 0.1
-LOG_SECONDS = 1.5
+EVENTS_SECONDS = 0.5  # between two batches of events
+LOG_SECONDS = 0.5  # between two pieces of the log; with the page's poll they are seen within 2 s
 STORAGE_WAITS = (1.0, 3.0, 9.0, 27.0, 60.0)  # seconds between tries to reach a storage that is away
 NO_ROOM_BYTES = 4 << 20
 DONE, FAILED_FOR_A_REASON, STOPPED = 0, 1, 3  # the trainer's exit statuses
@@ -68,8 +71,8 @@ class Supervision:
         self._limit: stopping.TimeLimit | None = None
         self._time_is_up = False
         self._started = time.monotonic()
-        self._shown_log = ""
-        self._next_log = 0.0
+        self._log = LogKeeper(attempt, self._workdir / "log.txt")
+        self._next_log = self._next_events = 0.0
         self._abandoned = threading.Event()
         self._files = ThreadPoolExecutor(1, thread_name_prefix=f"files-{attempt.pk}")
         self._lease = Lease(attempt, on_expiry=trainer.kill)
@@ -104,7 +107,7 @@ class Supervision:
             self._end(lambda: lifecycle.lose(self._attempt, missing))
             return
         except TrainingFailure as problem:
-            told = failures.failure(problem.code, problem.message, problem.hint, "")
+            told = failures.failure(problem.code, problem.message, problem.hint, "", problem.details)
             self._end(lambda: lifecycle.fail(self._attempt, told))
             return
         ooms_before = oom_kills()
@@ -135,7 +138,7 @@ class Supervision:
     # -- while it trains ---------------------------------------------------------------------------
     def _tick(self) -> None:
         self._lease.keep()
-        self._take_in()
+        self._take_in_if_due()
         self._finish_copies()
         self._show_log()
         if self._limit is not None and time.monotonic() - self._started > self._limit.seconds:
@@ -161,6 +164,13 @@ class Supervision:
         if self._lease.desired == Run.Desired.CANCEL:
             return "Stopping"
         return "The worker is shutting down" if self._stopping.is_set() else "The time limit is reached"
+
+    def _take_in_if_due(self) -> None:
+        """At once after a quiet time, then in batches: a transaction costs as much as some hundred points."""
+        now = time.monotonic()
+        if now >= self._next_events and self._events.has_more:
+            self._take_in()
+            self._next_events = now if self._events.is_behind else now + EVENTS_SECONDS
 
     def _take_in(self) -> bool:
         """Store new events and note what is to be done for them; False if there were none."""
@@ -218,12 +228,9 @@ class Supervision:
 
     def _show_log(self) -> None:
         now = time.monotonic()
-        if now >= self._next_log:
+        if now >= self._next_log and (piece := self._log.next()):
+            self._store(partial(self._log.keep, piece))
             self._next_log = now + LOG_SECONDS
-            tail = outputs.tail_of(self._workdir / "log.txt")
-            if tail != self._shown_log:
-                self._store(lambda: outputs.remember_log(self._attempt, tail))
-                self._shown_log = tail
 
     # -- after -------------------------------------------------------------------------------------
     def _conclude(self, status: int, *, ran_out_of_memory: bool) -> None:
@@ -279,18 +286,27 @@ class Supervision:
         )
 
     def _end(self, change: Callable[[], object]) -> None:
-        """Store the log, then make the change that ends the attempt."""
+        """Bring the whole log to storage, then make the change that ends the attempt."""
         tail = self._log_tail()
         try:
-            self._meanwhile(lambda: outputs.store_log(self._attempt, self._workdir / "log.txt"))
+            self._keep_whole_log(tail)
         except LeaseLost:
             raise
-        except Exception:  # the run page still has the last lines
+        except Exception:  # what was taken in of it stays in the database
             log.warning("The log of run %s could not be stored.", self._attempt.run_id, exc_info=True)
-        if tail != self._shown_log:
-            self._store(lambda: outputs.remember_log(self._attempt, tail))
-            self._shown_log = tail
+        self._store(lambda: outputs.remember_tail(self._attempt, tail))
         self._store(change)
+
+    def _keep_whole_log(self, tail: str) -> None:
+        path = self._workdir / "log.txt"
+        if not path.exists() and tail:  # it never came to open its log
+            path.write_text(tail)
+        while piece := self._log.next() or self._log.finish():
+            self._store(partial(self._log.keep, piece))
+        if whole := self._log.collect(self._workdir / "log-to-store.txt"):
+            size = whole.stat().st_size
+            self._meanwhile(lambda: storage.put(whole, self._log.key))
+            self._store(lambda: self._log.stored(size))
 
     def _end_by_fault(self, error: Exception) -> None:
         """Something went wrong on our side, or the disk is full."""

@@ -1,9 +1,22 @@
 """Every fact about runs, a file a concept."""
 
 from runs.models.files import Artifact, Checkpoint
+from runs.models.logs import Log, LogChunk
 from runs.models.reports import Event, Metric, SampleAnswer
 from runs.models.run import Attempt, Run
 from runs.models.usage import Usage
 from runs.models.worker import Worker
 
-__all__ = ["Artifact", "Attempt", "Checkpoint", "Event", "Metric", "Run", "SampleAnswer", "Usage", "Worker"]
+__all__ = [
+    "Artifact",
+    "Attempt",
+    "Checkpoint",
+    "Event",
+    "Log",
+    "LogChunk",
+    "Metric",
+    "Run",
+    "SampleAnswer",
+    "Usage",
+    "Worker",
+]

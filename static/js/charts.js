@@ -229,29 +229,13 @@ function row(label, value, color) {
   return line;
 }
 
-// A log shows its end, and goes on doing so until a person scrolls up to read.
-let following = true;
-const logOf = () => document.querySelector("[data-follow]");
-
-function follow() {
-  const log = logOf();
-  if (log && following) log.scrollTop = log.scrollHeight;
-}
-
-document.addEventListener("htmx:before:swap", () => {
-  const log = logOf();
-  if (log) following = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-});
-
 const root = document.querySelector("[data-charts]");
 if (root) {
   const charts = new RunCharts(root);
   charts.refresh();
-  follow();
   document.addEventListener("htmx:after:swap", (event) => {
     if (event.detail.ctx.response?.status === 304) return;
     charts.refresh();
-    follow();
-  });
+    });
   document.addEventListener("tuneboard:theme", () => charts.figures.forEach((figure) => figure.restyle()));
 }

@@ -3,7 +3,7 @@
     steps, delay        how many steps, seconds each
     checkpoint_every    steps between checkpoints; 0: none
     best                the step of the best one
-    die                 {attempt: {"step": n, "how": "SIGKILL" | "SIGSEGV" | "exit" | "failed"}}
+    die                 {attempt: {"step": n, "how": "SIGKILL" | "SIGSEGV" | "exit" | "failed" | "fill"}}
     deaf                ignores SIGTERM
     say                 text for the log
     child               starts a child process that would live on
@@ -84,6 +84,13 @@ def main() -> None:
             if death["how"] == "failed":
                 tell("failed", code="diverged", message="The loss is NaN.", hint="Lower the learning rate.")
                 sys.exit(1)
+            if death["how"] == "fill":  # the disk, to the last byte
+                with (workdir / "ballast").open("wb", buffering=0) as ballast:
+                    try:
+                        while ballast.write(bytes(1 << 12)):
+                            pass
+                    except OSError:
+                        sys.exit(1)
             if death["how"] == "exit":
                 sys.exit(7)
             os.kill(os.getpid(), getattr(signal, death["how"]))

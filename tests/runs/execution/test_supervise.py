@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from runs import lifecycle
 from runs.execution import checkpoints, outputs
-from runs.models import Attempt, Event, Metric, Run
+from runs.models import Attempt, Metric, Run
 from tests.runs.execution.supervised import Supervised, alive, stored_weights, until, weights_of
 from webapp import storage
 
@@ -79,15 +79,16 @@ def test_a_killed_trainer_goes_on_from_its_last_checkpoint(
     assert "Going on from the checkpoint of step 8." in run.events.values_list("message", flat=True)
 
 
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV"])
 def test_a_trainer_that_keeps_dying_fails_with_the_signal_and_the_last_lines(
-    submit: Submit, claim: Claim, supervise: Supervise
+    submit: Submit, claim: Claim, supervise: Supervise, how: str
 ) -> None:
-    death = {"step": 2, "how": "SIGKILL"}
+    death = {"step": 2, "how": how}
     submit(say="last words", die={"1": death, "2": death, "3": death})
     for _ in range(3):
         run = supervise(claim()).wait()
     assert run.status == "failed"
-    assert run.failure["code"] == "crashed" and "SIGKILL" in run.failure["message"]
+    assert run.failure["code"] == "crashed" and how in run.failure["message"]
     assert any("last words" in line for line in run.failure["log_tail"])
 
 
@@ -237,6 +238,17 @@ def test_a_full_disk_is_told_as_such(
     submit(steps=10_000, delay=0.01, checkpoint_every=3)
     run = supervise(claim()).wait()
     assert (run.status, run.failure["code"]) == ("failed", "disk_full")
+
+
+def test_a_disk_that_the_trainer_has_filled_is_told_as_such(
+    submit: Submit, claim: Claim, supervise: Supervise, settings: Any, small_disk: Path
+) -> None:
+    """A file system of its own that is really full: the trainer could not even write why it left."""
+    settings.WORK_DIR = small_disk / "work"
+    submit(steps=10, die={"1": {"step": 3, "how": "fill"}}, say="before the end")
+    run = supervise(claim()).wait()
+    assert (run.status, run.failure["code"]) == ("failed", "disk_full")
+    assert any("before the end" in line for line in run.failure["log_tail"])
 
 
 def test_storage_that_is_away_for_a_moment_costs_no_result(
