@@ -23,6 +23,7 @@ from django.db.models.functions import Coalesce, Now
 
 from runs.execution.messages import wake
 from runs.models import Attempt, Event, Run, Worker
+from runs.notifications import outbox
 from webapp.accounts.models import User
 
 S = Run.Status
@@ -85,7 +86,8 @@ def _change(name: str, run_id: int, message: str, *, where: Q | None = None, **v
         if not changed:
             return None
         run: Run = Run.objects.get(pk=run_id)
-        Event.objects.create(run=run, attempt=run.attempt, kind=name, message=message, data=data)
+        event = Event.objects.create(run=run, attempt=run.attempt, kind=name, message=message, data=data)
+        outbox.run_changed(run, event)
         if change.target == S.QUEUED:
             transaction.on_commit(partial(wake, run.queue))
     return run

@@ -87,6 +87,17 @@ def polls(model: type[models.Model]) -> Callable[[View], View]:
     return mark
 
 
+def polls_by(statement: str) -> Callable[[View], View]:
+    """As `polls`, for what is no one row: `statement` takes the session's key and the two numbers of the tag
+    `<number>-<number>`, and finds a row if they are as they were and the session's user may still look."""
+
+    def mark(view: View) -> View:
+        view.polled_statement = statement  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
 class PollMiddleware:
     """Answers a poll that has nothing new with 304; everything else goes its usual way.
 
@@ -115,13 +126,14 @@ def _unchanged(request: HttpRequest, tag: str) -> bool:
     except Http404:
         return False
     table = getattr(match.func, "polled_table", None)
-    if table is None or str(match.kwargs.get("pk")) != pk:
+    statement = getattr(match.func, "polled_statement", None)
+    if statement is None and (table is None or str(match.kwargs.get("pk")) != pk):
         return False
     # A kept connection would be tried by a statement of its own first, which costs as much as the answer.
     connection.health_check_done = True  # type: ignore[attr-defined]
     try:
         with connection.cursor() as cursor:
-            cursor.execute(UNCHANGED.format(table=table), [key, int(pk), int(version)])
+            cursor.execute(statement or UNCHANGED.format(table=table), [key, int(pk), int(version)])
             return cursor.fetchone() is not None
     except (OperationalError, InterfaceError):
         connection.close()  # it was dead: what comes next opens another

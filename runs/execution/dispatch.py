@@ -18,6 +18,7 @@ from runs.execution.messages import wake
 from runs.execution.outages import AWAY
 from runs.lifecycle import LeaseLost
 from runs.models import Attempt, Run
+from runs.notifications.duty import notify
 from webapp.datasets.inspection import requeue_due
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def _messages_in(queue: str) -> int:
 
 def dispatch_once() -> None:
     """One round; each duty by itself, so that a failing one does not keep the others from theirs."""
-    for duty in (reap, publish_waiting, requeue_due):
+    for duty in (reap, publish_waiting, requeue_due, notify):
         close_old_connections()
         try:
             duty()

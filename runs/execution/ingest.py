@@ -13,6 +13,7 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F
+from django.db.models.functions import Now
 
 from runs.execution.event_file import Line
 from runs.lifecycle import hold
@@ -41,7 +42,7 @@ class _Batch:
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         # Whoever holds the attempt is the only one to write these.
-        self._before: Run = Run.objects.only("phase", "metrics", "results").get(pk=attempt.run_id)
+        self._before: Run = Run.objects.only("phase", "step", "metrics", "results").get(pk=attempt.run_id)
         self._changes: dict[str, Any] = {}
         self._points: dict[tuple[str, int], Metric] = {}  # a statement may not touch a row twice
         self._answers: dict[tuple[int, int], SampleAnswer] = {}
@@ -98,6 +99,8 @@ class _Batch:
 
     def _phase(self, event: dict[str, Any]) -> None:
         phase = str(event["phase"])[:20]
+        if phase != self._changes.get("phase", self._before.phase):
+            self._changes["last_step_at"] = Now()  # no step yet, but it got on
         self._changes["phase"] = phase
         # Training and evaluating take turns: the story tells of each once an attempt.
         told = any(item.kind == "phase" and item.data["phase"] == phase for item in self._story)
@@ -107,6 +110,8 @@ class _Batch:
             self._tell("phase", message, event, phase=phase)
 
     def _progress(self, event: dict[str, Any]) -> None:
+        if event.get("step", 0) != self._changes.get("step", self._before.step):
+            self._changes["last_step_at"] = Now()
         self._changes |= {name: event[name] for name in PROGRESS if name in event}
 
     def _metric(self, event: dict[str, Any]) -> None:
