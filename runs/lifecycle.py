@@ -24,6 +24,7 @@ from django.db.models.functions import Coalesce, Now
 from runs.execution.messages import wake
 from runs.logs import last_lines
 from runs.models import Attempt, Event, Run, Worker
+from runs.notifications import outbox
 from runs.queueing import choice, release, routing, usage
 from webapp.accounts.models import User
 
@@ -107,7 +108,8 @@ def _change(name: str, run_id: int, message: str, *, where: Q | None = None, **v
         if not changed:
             return None
         run: Run = Run.objects.get(pk=run_id)
-        Event.objects.create(run=run, attempt=run.attempt, kind=name, message=message, data=data)
+        event = Event.objects.create(run=run, attempt=run.attempt, kind=name, message=message, data=data)
+        outbox.run_changed(run, event)
         if run.status == S.QUEUED and not run.waits_for:
             transaction.on_commit(partial(wake, run.queue))
         if name in ENDINGS:

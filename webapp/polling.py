@@ -91,6 +91,17 @@ def polls(model: type[models.Model], version: str = "thing.row_version") -> Call
     return mark
 
 
+def polls_by(statement: str) -> Callable[[View], View]:
+    """As `polls`, for what is no one row: `statement` takes the session's key and the two numbers of the tag
+    `<number>-<number>`, and finds a row if they are as they were and the session's user may still look."""
+
+    def mark(view: View) -> View:
+        view.polled_statement = statement  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
 class PollMiddleware:
     """Answers a poll that has nothing new with 304; everything else goes its usual way.
 
@@ -120,13 +131,15 @@ def _unchanged(request: HttpRequest, tag: str) -> bool:
         return False
     table = getattr(match.func, "polled_table", None)
     column = getattr(match.func, "polled_version", "")
-    if table is None or str(match.kwargs.get("pk")) != pk:
+    statement = getattr(match.func, "polled_statement", None)
+    if statement is None and (table is None or str(match.kwargs.get("pk")) != pk):
         return False
     # A kept connection would be tried by a statement of its own first, which costs as much as the answer.
     connection.health_check_done = True  # type: ignore[attr-defined]
     try:
         with connection.cursor() as cursor:
-            cursor.execute(UNCHANGED.format(table=table, version=column), [key, int(pk), int(version)])
+            unchanged = statement or UNCHANGED.format(table=table, version=column)
+            cursor.execute(unchanged, [key, int(pk), int(version)])
             return cursor.fetchone() is not None
     except (OperationalError, InterfaceError):
         connection.close()  # it was dead: what comes next opens another

@@ -19,6 +19,7 @@ from runs.execution.outages import AWAY
 from runs.lifecycle import LeaseLost
 from runs.models import Attempt, Run
 from runs.models.run import READY
+from runs.notifications.duty import notify
 from runs.queueing.release import move_up, release_due, release_followers
 from webapp.datasets.inspection import requeue_due
 
@@ -68,7 +69,7 @@ def _messages_in(queue: str) -> int:
 
 def dispatch_once() -> None:
     """One round; each duty by itself, so that a failing one does not keep the others from theirs."""
-    for duty in (reap, release_due, release_followers, move_up, publish_waiting, requeue_due):
+    for duty in (reap, release_due, release_followers, move_up, publish_waiting, requeue_due, notify):
         close_old_connections()
         try:
             duty()

@@ -131,6 +131,11 @@ class _Batch:
             if merged:
                 assignments.append(f"{column} = {column} || %s::jsonb")
                 values.append(json.dumps(merged))
+        # When it last got on: by a step, or to another phase where steps do not come.
+        if moved := [column for column in ("step", "phase") if column in self._changes]:
+            other = " OR ".join(f"{column} IS DISTINCT FROM %s" for column in moved)
+            assignments.append(f"last_step_at = CASE WHEN {other} THEN now() ELSE last_step_at END")
+            values += [self._changes[column] for column in moved]
         assignments.append("row_version = row_version + 1")
         with connection.cursor() as cursor:
             query = f"UPDATE runs_run SET {', '.join(assignments)} WHERE id = %s"  # noqa: S608

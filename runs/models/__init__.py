@@ -2,6 +2,7 @@
 
 from runs.models.files import Artifact, Checkpoint
 from runs.models.logs import Log, LogChunk
+from runs.models.notification import Channel, Delivery
 from runs.models.reports import Event, Metric, SampleAnswer
 from runs.models.run import Attempt, Run
 from runs.models.usage import Usage
@@ -10,7 +11,9 @@ from runs.models.worker import Worker
 __all__ = [
     "Artifact",
     "Attempt",
+    "Channel",
     "Checkpoint",
+    "Delivery",
     "Event",
     "Log",
     "LogChunk",

@@ -80,6 +80,8 @@ class Run(OwnedModel):
     queued_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    last_step_at = models.DateTimeField(null=True)  # when it last got on: a step, or a new phase
+    stalled_since = models.DateTimeField(null=True)  # last sign of progress before a stall that was told of
     row_version = models.BigIntegerField(default=1)  # rises with every change: the poll's tag
 
     class Meta:
@@ -101,6 +103,9 @@ class Run(OwnedModel):
             ),
             models.Index(
                 fields=["workspace"], condition=models.Q(status="running"), name="run_running_by_workspace"
+            ),
+            models.Index(
+                fields=["id"], condition=models.Q(stalled_since__isnull=False), name="run_that_stalls"
             ),
         ]
 
