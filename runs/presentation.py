@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from runs import results
 from runs.fleet import fleet
+from runs.housekeeping.use import RunUse, use_of_run
 from runs.models import Artifact, Attempt, Event, Run, SampleAnswer
 from runs.training.tasks.common import Task
 from webapp.templatetags.ui import NO_VALUE, number
@@ -167,6 +168,11 @@ class RunPage:
     @property
     def artifacts_size(self) -> int:
         return sum(artifact.size for artifact in self.artifacts)
+
+    @cached_property
+    def storage(self) -> RunUse:
+        """What it keeps in storage, and what is gone."""
+        return use_of_run(self.run)
 
     @property
     def columns(self) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 from django.urls import path
 
 from runs import downloads
-from runs.views import detail, listing, new
+from runs.views import detail, housekeeping, listing, new
 
 app_name = "runs"
 urlpatterns = [
@@ -13,6 +13,8 @@ urlpatterns = [
     path("<int:pk>/pause/", detail.pause, name="pause"),
     path("<int:pk>/resume/", detail.resume, name="resume"),
     path("<int:pk>/retry/", detail.retry, name="retry"),
+    path("<int:pk>/delete/", housekeeping.delete, name="delete"),
+    path("<int:pk>/keep/", housekeeping.keep, name="keep"),
     path("<int:pk>/model.zip", downloads.artifacts_zip, name="artifacts_zip"),
     path("<int:pk>/files/<path:name>", downloads.artifact, name="artifact"),
 ]

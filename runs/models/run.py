@@ -57,6 +57,7 @@ class Run(OwnedModel):
     queued_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    keep = models.BooleanField(default=False)  # no retention rule removes anything of it
     row_version = models.BigIntegerField(default=1)  # rises with every change: the poll's tag
 
     class Meta:
