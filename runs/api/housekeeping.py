@@ -204,22 +204,36 @@ def storage_use(request: HttpRequest) -> dict[str, Any]:
     }
 
 
-@router.post("/preview", response={200: PlanOut, **ERRORS}, summary="What a rule would remove")
-def preview_rule(request: HttpRequest, payload: RuleIn | None = None) -> dict[str, Any]:
-    """Of the rule that is sent, or without one of the saved rule. Nothing is changed."""
+@router.get("/preview", response={200: PlanOut, **ERRORS}, summary="What the saved rule would remove")
+def preview_saved(request: HttpRequest) -> dict[str, Any]:
+    """If it were applied now."""
     _owner(request)
     caller: Any = request
-    rule = _rule(payload) if payload else rules.rule_for(caller.auth.workspace)
-    return _plan_out(planning.plan(rule, caller.auth.workspace))
+    workspace = caller.auth.workspace
+    return _plan_out(planning.plan(rules.rule_for(workspace), workspace))
+
+
+@router.post("/preview", response={200: PlanOut, **ERRORS}, summary="What a rule would remove")
+def preview_rule(request: HttpRequest, payload: RuleIn) -> dict[str, Any]:
+    """Of the rule that is sent; nothing is saved or removed."""
+    _owner(request)
+    caller: Any = request
+    return _plan_out(planning.plan(_rule(payload), caller.auth.workspace))
 
 
 @router.post("/rule", response={200: RuleOut, **ERRORS}, summary="Save the workspace's rule")
-def save_rule(request: HttpRequest, payload: RuleIn | None = None) -> Any:
-    """Applied once a day from now on. Without a body the site's rule counts again."""
+def save_rule(request: HttpRequest, payload: RuleIn) -> Any:
+    """Applied once a day from now on."""
     _owner(request)
     caller: Any = request
-    if payload is not None:
-        return rules.save_rule(caller.auth.workspace, _rule(payload), caller.auth.user)
+    return rules.save_rule(caller.auth.workspace, _rule(payload), caller.auth.user)
+
+
+@router.delete("/rule", response={200: RuleOut, **ERRORS}, summary="Follow the site's rule")
+def reset_rule(request: HttpRequest) -> Any:
+    """Give up the workspace's own rule; the answer is the one that counts again."""
+    _owner(request)
+    caller: Any = request
     if own := rules.own_rule(caller.auth.workspace):
         own.delete()
     return rules.site_rule()
