@@ -46,12 +46,6 @@ class RunStorageOut(Schema):
     removed: list[RemovedOut]
 
 
-class KeepIn(Schema):
-    model_config = ConfigDict(extra="forbid")
-
-    keep: bool = True
-
-
 class RuleOut(Schema):
     """After how many days what goes; null: never."""
 
@@ -151,12 +145,23 @@ def run_storage(request: HttpRequest, run_id: int) -> dict[str, Any]:
 
 
 @runs_router.post("/{int:run_id}/keep", response={200: RunStorageOut, **ERRORS}, summary="Keep a run")
-def keep(request: HttpRequest, run_id: int, payload: KeepIn | None = None) -> dict[str, Any]:
-    """No rule removes anything of it; `{"keep": false}` takes that back."""
+def keep(request: HttpRequest, run_id: int) -> dict[str, Any]:
+    """No rule removes anything of it."""
+    return _kept(request, run_id, True)
+
+
+@runs_router.delete(
+    "/{int:run_id}/keep", response={200: RunStorageOut, **ERRORS}, summary="Keep a run no longer"
+)
+def keep_no_longer(request: HttpRequest, run_id: int) -> dict[str, Any]:
+    """The rule of its workspace counts again."""
+    return _kept(request, run_id, False)
+
+
+def _kept(request: Any, run_id: int, wanted: bool) -> dict[str, Any]:
     require_editor(request)
-    caller: Any = request
     run = get_object_or_404(_runs(request), pk=run_id)
-    keep_run(run, payload.keep if payload else True, caller.auth.user)
+    keep_run(run, wanted, request.auth.user)
     run.refresh_from_db()
     return _run_storage(run)
 

@@ -354,8 +354,8 @@ def test_a_script_looks_saves_and_applies(lab: Lab, script: Script, ended: Calla
     held = script.get(f"runs/{run.pk}/storage").json()
     assert held["removed"][0]["names"] == ["attempt-1.log"]
     assert (held["files"], held["file_size"], held["checkpoints"]) == (2, 1002, 2)
-    assert script.post(f"runs/{run.pk}/keep", {"keep": True}).json()["keep"] is True
-    assert script.post(f"runs/{run.pk}/keep", {"keep": False}).json()["keep"] is False
+    assert script.post(f"runs/{run.pk}/keep").json()["keep"] is True
+    assert script.client.delete(f"/api/v1/runs/{run.pk}/keep").json()["keep"] is False
     assert script.post("storage/rule", {"checkpoint_keep": "some"}).status_code == 422
     assert script.post("storage/rule", {"log_days": -1}).status_code == 422
     again = script.client.delete("/api/v1/storage/rule").json()
