@@ -256,6 +256,15 @@ def start_now(run_id: int, by: User | None) -> Run:
     return run
 
 
+def delete(run_id: int) -> None:
+    """Remove a run with all its rows, unless a worker has it. Its files: runs/housekeeping/deleting.py."""
+    with transaction.atomic():
+        run = Run.objects.select_for_update().filter(pk=run_id).exclude(status=S.RUNNING).first()
+        if run is None:
+            raise _refusal(run_id, "deleted", "Cancel it first.")
+        run.delete()
+
+
 # -- done by workers and the dispatcher ------------------------------------------------------------
 def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None = None) -> Attempt | None:
     """Take the run that is next for this worker (runs/queueing/choice.py), with a lease; None if none is.

@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from runs import logs, next_steps, results, story
 from runs.extending import Extension, may_extend
+from runs.housekeeping.use import RunUse, use_of_run
 from runs.lifecycle import CHANGES
 from runs.models import Artifact, Attempt, Run, SampleAnswer
 from runs.queueing.release import moment
@@ -213,6 +214,11 @@ class RunPage:
     @property
     def artifacts_size(self) -> int:
         return sum(artifact.size for artifact in self.artifacts)
+
+    @cached_property
+    def storage(self) -> RunUse:
+        """What it keeps in storage, and what is gone."""
+        return use_of_run(self.run)
 
     @property
     def columns(self) -> list[tuple[str, str]]:

@@ -1,7 +1,7 @@
 from django.urls import path
 
 from runs import downloads
-from runs.views import controls, detail, listing, logs, new
+from runs.views import controls, detail, housekeeping, listing, logs, new
 
 app_name = "runs"
 urlpatterns = [
@@ -21,6 +21,8 @@ urlpatterns = [
     path("<int:pk>/log/new/", logs.new_lines, name="log_new"),
     path("<int:pk>/log/attempt-<int:attempt>.txt", logs.download, name="log_download"),
     path("<int:pk>/events/", logs.story, name="story"),
+    path("<int:pk>/delete/", housekeeping.delete, name="delete"),
+    path("<int:pk>/keep/", housekeeping.keep, name="keep"),
     path("<int:pk>/model.zip", downloads.artifacts_zip, name="artifacts_zip"),
     path("<int:pk>/files/<path:name>", downloads.artifact, name="artifact"),
 ]

@@ -254,6 +254,8 @@ MAX_ATTEMPTS = int(amount("TUNEBOARD_MAX_ATTEMPTS", 3))
 WORKER_SLOTS = int(amount("TUNEBOARD_SLOTS", 0))  # 0: one a GPU, or one without GPUs
 RUN_TIME_LIMIT_SECONDS = amount("TUNEBOARD_RUN_TIME_LIMIT_SECONDS", 0)  # 0: none
 LOG_MAX_BYTES = int(amount("TUNEBOARD_LOG_MAX_BYTES", 16 * 2**20))  # of one attempt
+CHECKPOINT_DAYS = int(amount("TUNEBOARD_CHECKPOINT_DAYS", 30))  # 0: for ever; until a superuser says else
+ORPHAN_HOURS = amount("TUNEBOARD_ORPHAN_HOURS", 24)
 # Another training program that speaks the protocol of docs/architecture.md.
 TRAINER_COMMAND = shlex.split(os.environ.get("TUNEBOARD_TRAINER_COMMAND") or "")
 WORK_DIR = HOME / "work"  # attempts in progress, on this host only

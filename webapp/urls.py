@@ -2,7 +2,7 @@
 
 from django.urls import include, path, re_path
 
-from runs.api import controls_router, notifications_router, tasks_router
+from runs.api import controls_router, notifications_router, storage_router, tasks_router
 from runs.api import router as runs_router
 from runs.views.overview import overview
 from webapp.api import api, api_urls, docs, no_such_path
@@ -16,6 +16,7 @@ api.add_router("tasks", tasks_router)
 api.add_router("runs", runs_router)
 api.add_router("runs", controls_router)
 api.add_router("notifications", notifications_router)
+api.add_router("storage", storage_router)
 
 urlpatterns = [
     path("", overview, name="overview"),
@@ -24,6 +25,7 @@ urlpatterns = [
     path("datasets/", include("webapp.datasets.urls")),
     path("runs/", include("runs.urls")),
     path("notifications/", include("runs.notifications.urls")),
+    path("storage/", include("runs.housekeeping.urls")),
     path("healthz", healthz, name="healthz"),
     path("api/docs/", docs, name="api_docs"),
     path("api/v1/", api_urls()),

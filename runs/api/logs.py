@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Schema
 
 from runs import log_search, logs, story
-from runs.api.runs import _runs, router
+from runs.api.runs import router
 from runs.log_download import text_response
 from runs.models import Attempt
 from webapp.api import ERRORS, MOST_ROWS, ApiError
@@ -75,7 +75,7 @@ class LinesOut(Schema):
 
 
 def _attempt(request: HttpRequest, run_id: int, number: int) -> Attempt:
-    run = get_object_or_404(_runs(request), pk=run_id)
+    run = get_object_or_404(runs_of(request), pk=run_id)
     attempt = run.attempts.filter(number=number).first() if number <= MOST_ROWS else None
     if attempt is None:
         raise ApiError(404, "not_found", f"This run has no attempt {number}.")
@@ -94,7 +94,7 @@ def run_events(
     limit: int = Query(200, ge=1, le=EVENTS),  # type: ignore[type-arg]
 ) -> Any:
     """Oldest first."""
-    run = get_object_or_404(_runs(request), pk=run_id)
+    run = get_object_or_404(runs_of(request), pk=run_id)
     asked = {"part": part, "attempt": "" if attempt is None else str(attempt)}
     events = story.StoryFilter(asked).apply(run.events.filter(pk__gt=since)).order_by("pk")
     found = list(events[: limit + 1])
@@ -105,7 +105,7 @@ def run_events(
 @router.get("/{int:run_id}/logs", response={200: list[LogOut], **ERRORS}, summary="Logs of a run")
 def run_logs(request: HttpRequest, run_id: int) -> Any:
     """One for each attempt, newest first."""
-    run = get_object_or_404(_runs(request), pk=run_id)
+    run = get_object_or_404(runs_of(request), pk=run_id)
     return [_log_out(request, attempt) for attempt in logs.attempts_with_logs(run)]
 
 

@@ -276,13 +276,20 @@ def run_metrics(request: HttpRequest, run_id: int, since: str = "") -> Any:
 def run_artifact(request: HttpRequest, run_id: int, name: str) -> HttpResponseBase:
     """Supports Range; the ETag is the SHA-256."""
     run = get_object_or_404(runs_of(request), pk=run_id)
-    return downloads.file_response(request, downloads.find(run.artifacts.all(), name))
+    try:
+        return downloads.file_response(request, downloads.find(run.artifacts.all(), name, run.pk))
+    except downloads.Gone as gone:
+        raise ApiError(410, "gone", str(gone)) from gone
 
 
 @router.get("/{int:run_id}/artifacts.zip", response={200: bytes, **ERRORS}, summary="Download all files")
 def run_zip(request: HttpRequest, run_id: int) -> HttpResponseBase:
     """The model folder as one zip."""
     run = get_object_or_404(runs_of(request), pk=run_id)
-    if not run.artifacts.all():
-        raise ApiError(404, "not_found", "This run has no files yet.")
-    return downloads.zip_response(run)
+    try:
+        if not run.artifacts.all():
+            downloads.check_not_removed(run.pk)
+            raise ApiError(404, "not_found", "This run has no files yet.")
+        return downloads.zip_response(run)
+    except downloads.Gone as gone:
+        raise ApiError(410, "gone", str(gone)) from gone

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 from runs import lifecycle
 from runs.execution.messages import wake
 from runs.execution.outages import AWAY
+from runs.housekeeping.daily import keep_house
 from runs.lifecycle import LeaseLost
 from runs.models import Attempt, Run
 from runs.models.run import READY
@@ -83,6 +84,7 @@ def dispatch_once() -> None:
 
 def dispatch(stopping: threading.Event) -> None:
     """Rounds every DISPATCH_SECONDS until told to stop, through outages of database and broker."""
+    threading.Thread(target=keep_house, args=(stopping,), name="house-keeping", daemon=True).start()
     while not stopping.is_set():
         dispatch_once()
         stopping.wait(settings.DISPATCH_SECONDS)

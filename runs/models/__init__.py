@@ -4,6 +4,7 @@ from runs.models.files import Artifact, Checkpoint
 from runs.models.logs import Log, LogChunk
 from runs.models.notification import Channel, Delivery
 from runs.models.reports import Event, Metric, SampleAnswer
+from runs.models.retention import HousekeepingReport, Removal, RetentionRule, StorageRemoval, StorageUse
 from runs.models.run import Attempt, Run
 from runs.models.usage import Usage
 from runs.models.worker import Worker
@@ -15,11 +16,16 @@ __all__ = [
     "Checkpoint",
     "Delivery",
     "Event",
+    "HousekeepingReport",
     "Log",
     "LogChunk",
     "Metric",
+    "Removal",
+    "RetentionRule",
     "Run",
     "SampleAnswer",
+    "StorageRemoval",
+    "StorageUse",
     "Usage",
     "Worker",
 ]

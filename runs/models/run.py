@@ -82,6 +82,7 @@ class Run(OwnedModel):
     finished_at = models.DateTimeField(null=True)
     last_step_at = models.DateTimeField(null=True)  # when it last got on: a step, or a new phase
     stalled_since = models.DateTimeField(null=True)  # last sign of progress before a stall that was told of
+    keep = models.BooleanField(default=False)  # no retention rule removes anything of it
     row_version = models.BigIntegerField(default=1)  # rises with every change: the poll's tag
 
     class Meta:

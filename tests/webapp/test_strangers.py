@@ -40,6 +40,9 @@ SHARED = {
     "catalog:list", "catalog:hub", "catalog:add_hub_model", "catalog:add_folder",
     "accounts:sign_out", "accounts:profile", "accounts:save_profile", "accounts:set_password",
     "accounts:create_token", "accounts:workspace", "accounts:create_workspace", "accounts:add_member",
+    "housekeeping:page", "housekeeping:preview", "housekeeping:save", "housekeeping:reset", "housekeeping:count",
+    "housekeeping:site", "housekeeping:site_preview", "housekeeping:site_save", "housekeeping:orphans",
+    "housekeeping:delete_orphans",
 }  # fmt: skip
 
 
@@ -264,6 +267,8 @@ BODIES: dict[str, dict[str, Any]] = {
         "content_type": "application/json",
     },
     "/api/v1/datasets": {"data": {"file": b"text,label\na,b\n"}},
+    "/api/v1/storage/preview": {"data": {"run_days": 0}, "content_type": "application/json"},
+    "/api/v1/storage/rule": {"data": {"run_days": 0}, "content_type": "application/json"},
 }
 
 
