@@ -21,6 +21,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
+from runs.execution.admission import takes_runs
 from runs.execution.messages import wake
 from runs.models import Attempt, Event, Run, Worker
 from webapp.accounts.models import User
@@ -175,6 +176,8 @@ def retry(run_id: int, by: User | None) -> Run:
 def claim(worker: Worker, queues: Iterable[str]) -> Attempt | None:
     """Take the run that has waited longest in these queues, with a lease; None if none waits."""
     with transaction.atomic():
+        if not takes_runs(worker):
+            return None
         waiting = Run.objects.filter(status=S.QUEUED, queue__in=list(queues)).order_by("queued_at", "pk")
         chosen = waiting.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True)
         run_id = chosen.first()

@@ -3,6 +3,17 @@
 from runs.models.files import Artifact, Checkpoint
 from runs.models.reports import Event, Metric, SampleAnswer
 from runs.models.run import Attempt, Run
-from runs.models.worker import Worker
+from runs.models.worker import Deployment, Worker, WorkerSample
 
-__all__ = ["Artifact", "Attempt", "Checkpoint", "Event", "Metric", "Run", "SampleAnswer", "Worker"]
+__all__ = [
+    "Artifact",
+    "Attempt",
+    "Checkpoint",
+    "Deployment",
+    "Event",
+    "Metric",
+    "Run",
+    "SampleAnswer",
+    "Worker",
+    "WorkerSample",
+]
