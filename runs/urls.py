@@ -1,7 +1,7 @@
 from django.urls import path
 
 from runs import downloads
-from runs.views import detail, listing, new
+from runs.views import detail, hosts, listing, new
 
 app_name = "runs"
 urlpatterns = [
@@ -15,4 +15,14 @@ urlpatterns = [
     path("<int:pk>/retry/", detail.retry, name="retry"),
     path("<int:pk>/model.zip", downloads.artifacts_zip, name="artifacts_zip"),
     path("<int:pk>/files/<path:name>", downloads.artifact, name="artifact"),
+]
+# Below hosts/, with names of their own: webapp/urls.py.
+hosts_urlpatterns = [
+    path("", hosts.host_list, name="list"),
+    path("<int:pk>/", hosts.detail, name="detail"),
+    path("<int:pk>/points/", hosts.points, name="points"),
+    path("<int:pk>/drain/", hosts.drain, name="drain"),
+    path("<int:pk>/resume/", hosts.resume, name="resume"),
+    path("<int:pk>/cost/", hosts.cost, name="cost"),
+    path("<int:pk>/remove/", hosts.remove, name="remove"),
 ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import connection
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from runs.models import Worker, WorkerSample
 
@@ -85,13 +86,16 @@ def points(
 
     At most about BUCKETS a series. With `since`, only what is newer, series by series.
     """
-    from django.utils import timezone
-
     start = timezone.now() - timedelta(seconds=seconds)
     if since:  # nothing older than what the oldest series lacks has to be read
-        oldest = min(since.values())
-        start = max(start, start.fromtimestamp(min(oldest, 2**40), start.tzinfo))
-    asked = {"worker": worker_id, "from": start, "since": json.dumps(since or {}), "buckets": BUCKETS}
+        oldest = min(min(since.values()), int(timezone.now().timestamp()))
+        start = max(start, datetime.fromtimestamp(oldest, start.tzinfo))
+    asked: dict[str, Any] = {
+        "worker": worker_id,
+        "from": start,
+        "since": json.dumps(since or {}),
+        "buckets": BUCKETS,
+    }
     found: dict[str, dict[str, list[float]]] = {}
     with connection.cursor() as cursor:
         cursor.execute(POINTS, asked)

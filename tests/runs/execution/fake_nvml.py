@@ -1,4 +1,5 @@
 """NVIDIA's management library as a driver with some GPUs would answer; the real one needs a GPU."""
+# ruff: noqa: N802 – the names are NVIDIA's
 
 from __future__ import annotations
 
