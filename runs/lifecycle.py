@@ -21,6 +21,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
+from runs.execution.admission import takes_runs
 from runs.execution.messages import wake
 from runs.logs import last_lines
 from runs.models import Attempt, Event, Run, Worker
@@ -275,6 +276,8 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
     offers = routing.offers(worker, queues, devices)
     with transaction.atomic():
         now = choice.take_turn()
+        if not takes_runs(worker):
+            return None
         run_id = _next_unlocked(offers)
         if run_id is None:
             return None

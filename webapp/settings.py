@@ -260,6 +260,14 @@ ORPHAN_HOURS = amount("TUNEBOARD_ORPHAN_HOURS", 24)
 TRAINER_COMMAND = shlex.split(os.environ.get("TUNEBOARD_TRAINER_COMMAND") or "")
 WORK_DIR = HOME / "work"  # attempts in progress, on this host only
 CACHE_DIR = HOME / "cache"  # base models and datasets, on this host only
+CACHE_MAX_BYTES = int(amount("TUNEBOARD_CACHE_MAX_BYTES", 0))  # 0: half of the disk, at most 200 GB
+
+# -- Hosts --------------------------------------------------------------------------------------
+SAMPLE_SECONDS = amount("TUNEBOARD_SAMPLE_SECONDS", 5)
+SAMPLES_KEEP_HOURS = amount("TUNEBOARD_SAMPLES_KEEP_HOURS", 24)
+COST_PER_HOUR = amount("TUNEBOARD_COST_PER_HOUR", 0)  # of this host; 0: not said
+CURRENCY = os.environ.get("TUNEBOARD_CURRENCY") or "$"
+REFUSE_OTHER_VERSIONS = flag("TUNEBOARD_REFUSE_OTHER_VERSIONS", False)
 HF_ENDPOINT = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
 # -- Notifications --------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pydantic import ConfigDict
 
 from runs import lifecycle
 from runs.api.runs import router as runs_router
+from runs.api.runs import runs_of
 from runs.housekeeping import daily, planning, rules, use
 from runs.housekeeping.deleting import delete_run
 from runs.housekeeping.forms import LONGEST

@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Schema
 
 from runs import log_search, logs, story
-from runs.api.runs import router
+from runs.api.runs import router, runs_of
 from runs.log_download import text_response
 from runs.models import Attempt
 from webapp.api import ERRORS, MOST_ROWS, ApiError

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 
 from runs import lifecycle
-from runs.execution import checkpoints, failures, inputs, leftovers, outputs, stopping
+from runs.execution import cached, checkpoints, failures, inputs, leftovers, outputs, stopping
 from runs.execution.event_file import EventFile
 from runs.execution.ingest import take_in
 from runs.execution.lease import Lease
@@ -94,6 +94,7 @@ class Supervision:
             self._files.shutdown(wait=False, cancel_futures=True)
             self._lease.end()
             shutil.rmtree(self._workdir, ignore_errors=True)
+            cached.release(self._workdir)
         log.info("%s: over.", name)
 
     def _run(self) -> None:

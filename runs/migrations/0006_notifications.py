@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
         ("accounts", "0002_session"),
         ("catalog", "0001_initial"),
         ("datasets", "0001_initial"),
-        ("runs", "0001_initial"),
+        ("runs", "0005_logs"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -7,7 +7,7 @@ from runs.models.reports import Event, Metric, SampleAnswer
 from runs.models.retention import HousekeepingReport, Removal, RetentionRule, StorageRemoval, StorageUse
 from runs.models.run import Attempt, Run
 from runs.models.usage import Usage
-from runs.models.worker import Worker
+from runs.models.worker import Deployment, Worker, WorkerSample
 
 __all__ = [
     "Artifact",
@@ -15,6 +15,7 @@ __all__ = [
     "Channel",
     "Checkpoint",
     "Delivery",
+    "Deployment",
     "Event",
     "HousekeepingReport",
     "Log",
@@ -28,4 +29,5 @@ __all__ = [
     "StorageUse",
     "Usage",
     "Worker",
+    "WorkerSample",
 ]
