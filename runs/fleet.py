@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.models import Attempt, Worker
 
@@ -39,7 +39,7 @@ class Fleet:
 
 def fleet() -> Fleet:
     """The workers that have been heard of within a lease."""
-    heard_since = timezone.now() - timedelta(seconds=settings.LEASE_SECONDS)
+    heard_since = Now() - timedelta(seconds=settings.LEASE_SECONDS)
     online = list(Worker.objects.filter(last_seen_at__gte=heard_since))
     names: dict[str, int] = {}
     for worker in online:

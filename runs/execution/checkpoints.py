@@ -52,10 +52,10 @@ def store(folder: Path, prefix: str, go_on: Callable[[], bool]) -> int:
             raise InterruptedError(f"copying {folder.name} was abandoned")
         name = source.relative_to(folder).as_posix()
         manifest[name] = {"size": source.stat().st_size, "sha256": storage.sha256_of(source)}
-        storage.put(source, f"{prefix}/{name}")
+        storage.put(source, f"{prefix}/{name}", go_on=go_on)
     listing = folder.with_name(f"{folder.name}.{MANIFEST}")
     listing.write_text(json.dumps({"files": manifest}, indent=1))
-    storage.put(listing, f"{prefix}/{MANIFEST}", move=True)
+    storage.put(listing, f"{prefix}/{MANIFEST}", move=True, go_on=go_on)
     return sum(int(entry["size"]) for entry in manifest.values())
 
 

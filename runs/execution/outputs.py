@@ -42,7 +42,7 @@ def store_artifacts(
             size, digest = source.stat().st_size, storage.sha256_of(source)
             if (size, digest) != (file["size"], file["sha256"]):
                 raise BrokenPromise(f"{file['name']} has other bytes than announced")
-            storage.put(source, key, move=True)
+            storage.put(source, key, move=True, go_on=go_on)
         elif not storage.exists(key):  # or else it was moved by a try that failed further on
             raise BrokenPromise(f"{file['name']} is missing")
         rows.append(
@@ -90,7 +90,7 @@ def tail_of(path: Path) -> str:
     return "\n".join(lines[-TAIL_LINES - 1 :]).replace("\x00", "")
 
 
-def store_log(attempt: Attempt, path: Path) -> None:
+def store_log(attempt: Attempt, path: Path, go_on: Callable[[], bool] = storage.always) -> None:
     """Keep an attempt's whole log."""
     if path.exists():
-        storage.put(path, f"runs/{attempt.run_id}/logs/attempt-{attempt.number}.log")
+        storage.put(path, f"runs/{attempt.run_id}/logs/attempt-{attempt.number}.log", go_on=go_on)

@@ -18,9 +18,10 @@ from functools import partial
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.db import connection
 
 from runs import lifecycle
-from runs.execution import checkpoints, failures, inputs, leftovers, outputs
+from runs.execution import checkpoints, failures, inputs, leftovers, outputs, tidying
 from runs.execution.event_file import EventFile
 from runs.execution.ingest import take_in
 from runs.execution.lease import Lease
@@ -85,7 +86,10 @@ class Supervision:
         finally:
             self._abandoned.set()
             self._trainer.kill()
-            self._files.shutdown(wait=False, cancel_futures=True)
+            for _, copy in self._copies:
+                copy.cancel()
+            self._files.submit(self._tidy)  # the last that this thread does
+            self._files.shutdown(wait=False)
             self._lease.end()
             shutil.rmtree(self._workdir, ignore_errors=True)
         log.info("%s: over.", name)
@@ -267,7 +271,7 @@ class Supervision:
         """Store the log, then make the change that ends the attempt."""
         tail = self._log_tail()
         try:
-            self._meanwhile(lambda: outputs.store_log(self._attempt, self._workdir / "log.txt"))
+            self._meanwhile(lambda: outputs.store_log(self._attempt, self._workdir / "log.txt", self._may_go_on))
         except LeaseLost:
             raise
         except Exception:  # the run page still has the last lines
@@ -296,12 +300,22 @@ class Supervision:
             self._lease.keep()
             time.sleep(TICK_SECONDS)
 
+    def _tidy(self) -> None:
+        """Remove what was stored and has no row, once the last copy has ended."""
+        try:
+            tidying.tidy(self._attempt.run_id)
+        except Exception:  # the dispatcher comes by later
+            log.warning("Files of run %s may stay in storage.", self._attempt.run_id, exc_info=True)
+        finally:
+            connection.close()
+
     # -- means -------------------------------------------------------------------------------------
     def _log_tail(self) -> str:
         return outputs.tail_of(self._workdir / "log.txt") or self._trainer.early_output().replace("\x00", "")
 
     def _may_go_on(self) -> bool:
-        return not self._abandoned.is_set()
+        """Asked before each piece that goes to storage: not one more once the lease has expired."""
+        return not self._abandoned.is_set() and not self._lease.expired
 
     def _store(self, operation: Callable[[], T]) -> T:
         """Database work, through outages no longer than the lease."""

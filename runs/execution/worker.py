@@ -8,13 +8,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from celery.signals import worker_shutting_down
 from django.conf import settings
 from django.db import close_old_connections, connection
-from django.utils import timezone
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now
 
 from runs.execution import hosts, leftovers, slots
 from runs.execution.outages import AWAY, through_outages
@@ -71,8 +72,7 @@ class WorkerProcess:
             self._say_goodbye()
 
     def _register(self) -> Worker:
-        now = timezone.now()
-        values = self._values | {"started_at": now, "last_seen_at": now}
+        values = self._values | {"started_at": Now(), "last_seen_at": Now()}  # one clock for all: the database's
         return Worker.objects.update_or_create(name=self._name, defaults=values)[0]
 
     def _hear_messages(self) -> int:
@@ -110,13 +110,13 @@ class WorkerProcess:
     def _be_seen(self) -> None:
         every = min(settings.HEARTBEAT_SECONDS, settings.LEASE_SECONDS / 3)
         while not self._gone.wait(every):
-            _unless_away(lambda: self._seen_at(timezone.now()))
+            _unless_away(lambda: self._seen_at(Now()))
         connection.close()
 
     def _say_goodbye(self) -> None:
-        _unless_away(lambda: self._seen_at(timezone.now() - timedelta(seconds=settings.LEASE_SECONDS)))
+        _unless_away(lambda: self._seen_at(Now() - timedelta(seconds=settings.LEASE_SECONDS)))
 
-    def _seen_at(self, moment: datetime) -> None:
+    def _seen_at(self, moment: Combinable) -> None:
         close_old_connections()
         Worker.objects.filter(pk=self._worker.pk).update(last_seen_at=moment)
 
