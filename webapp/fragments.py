@@ -5,12 +5,13 @@ person: it is rendered without a request, and where a form's token belongs stand
 their own. A template that asks for more of the request than `SHARED` names does not render at all, so that
 nothing personal can get into a fragment unnoticed.
 
-    @polls(Run, shared=("status", "desired", "attempt"))
+    @polls(Run)
+    @watched_by_many(Run, at_once=("status", "desired", "attempt"))
     def detail(request, pk): …
-        return tagged(shared(request, run, "runs/detail.html#live", context, tag), tag)
+        return tagged(render_shared(request, detail, run, "runs/detail.html#live", context), tag)
 
-`shared=` names the columns of the row that may not be shown as they were a moment ago: where one has changed, and
-where whoever asks has seen something newer, the fragment is rendered again.
+`at_once` names the columns of the row that may not be shown as they were a moment ago: where one has changed, and
+where whoever asks has seen something newer, the fragment is rendered again. webapp/watching.py answers with it.
 """
 
 from __future__ import annotations
@@ -106,13 +107,13 @@ def key_of(table: str, pk: int, may_edit: bool) -> tuple[Any, ...]:
 
 
 def render_shared(
-    request: Any, row: Any, columns: tuple[str, ...], template: str, context: dict[str, Any]
+    request: Any, view: Any, row: Any, template: str, context: dict[str, Any]
 ) -> HttpResponse:
     """Render a fragment for everybody who may see the row with these rights, and answer with it."""
     began = time.monotonic()
     known = context | {"request": NobodysRequest(request), "csrf_token": _mark()}
     html = render_to_string(template, known)
-    state = tuple(getattr(row, name) for name in columns)
+    state = tuple(getattr(row, name) for name in view.shown_at_once)
     fragment = Fragment(html, row.row_version, state, began)
     shelf.keep(key_of(row._meta.db_table, row.pk, request.may_edit), fragment)
     return answer(request, fragment)

@@ -6,7 +6,6 @@ through a temporary name, an S3 object appears when its upload is complete.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import posixpath
@@ -117,15 +116,20 @@ def keys_under(prefix: str) -> Iterator[str]:
         yield from keys_under(f"{prefix}/{name}")
 
 
-def delete(key: str) -> None:
-    """Remove one file, and the folder that it leaves empty; fine if it is gone."""
-    target = local_path(key)
-    if target is None:
+def delete_file(key: str) -> None:
+    """Remove one file, and the folders that it leaves empty; fine if there is none."""
+    path, root = local_path(key), local_path("")
+    if path is None or root is None:
         default_storage.delete(key)
         return
-    target.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # others lie there still
-        target.parent.rmdir()
+    path.unlink(missing_ok=True)
+    for folder in path.parents:
+        if folder == root or not folder.is_relative_to(root):
+            break
+        try:
+            folder.rmdir()
+        except OSError:  # something else is in it
+            break
 
 
 def delete_under(prefix: str) -> None:

@@ -47,7 +47,7 @@ def tidy(run_id: int) -> int:
     removed = 0
     for key, attempt in made.items():
         if (attempt in over or gone) and key not in artifacts and not key.startswith(kept):
-            storage.delete(key)
+            storage.delete_file(key)
             removed += 1
     if removed:
         log.info("Run %s: removed %s file(s) that an attempt had left without a row.", run_id, removed)

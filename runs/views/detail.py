@@ -16,12 +16,11 @@ from webapp.accounts.access import editor_required
 from webapp.fragments import render_shared
 from webapp.polling import not_modified, polls, tag_of, tagged
 from webapp.requests import Request
+from webapp.watching import watched_by_many
 
 
-SHOWN_AT_ONCE = ("status", "desired", "attempt", "phase")
-
-
-@polls(Run, shared=SHOWN_AT_ONCE)
+@polls(Run)
+@watched_by_many(Run, at_once=("status", "desired", "attempt", "phase"))
 @require_GET
 def detail(request: Request, pk: int) -> HttpResponse:
     run = get_object_or_404(Run.objects.visible_to(request.user).select_related("base_model"), pk=pk)
@@ -30,7 +29,7 @@ def detail(request: Request, pk: int) -> HttpResponse:
         return unchanged
     context = {"run": run, "tag": tag, "page": RunPage(run)}
     if request.htmx:
-        return tagged(render_shared(request, run, SHOWN_AT_ONCE, "runs/detail.html#live", context), tag)
+        return tagged(render_shared(request, detail, run, "runs/detail.html#live", context), tag)
     context["charts"] = shown = charts.charts_of(results.task_of(run))
     context["newest"] = charts.newest_table(run, shown)
     return tagged(render(request, "runs/detail.html", context), tag)
