@@ -10,6 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models import QuerySet
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from runs.charts import Chart, Line
@@ -53,7 +54,7 @@ class Fleet:
 
 def fleet() -> Fleet:
     """The workers that have been heard of within a lease."""
-    heard_since = timezone.now() - timedelta(seconds=settings.LEASE_SECONDS)
+    heard_since = Now() - timedelta(seconds=settings.LEASE_SECONDS)
     online = list(Worker.objects.filter(last_seen_at__gte=heard_since))
     deployment = admission.deployed() if online else None
     refused = [worker for worker in online if admission.refusal(worker, deployment)]

@@ -13,7 +13,8 @@ without its trigger, so that polling ends; static/js/polling.js keeps hidden tab
         return tagged(render(request, "datasets/detail.html#progress", {"dataset": dataset, "tag": tag}), tag)
 
 Nearly all polls have nothing new. `@polls(Run)` has those answered before anything else happens, by one
-query that asks at once who looks, whether they may, and whether the row is as it was.
+query that asks at once who looks, whether they may, and whether the row is as it was. Where many watch the same
+row, those with news are answered early as well (webapp/watching.py).
 """
 
 from __future__ import annotations

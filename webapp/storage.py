@@ -11,7 +11,7 @@ import os
 import posixpath
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,25 +30,61 @@ def local_path(key: str) -> Path | None:
     return None
 
 
-def put(path: Path, key: str, *, move: bool = False) -> None:
-    """Store a local file under a key, replacing what is there; `move` may spare the copy."""
+def always() -> bool:
+    """Nothing that would end a copy early."""
+    return True
+
+
+class Abandoned(InterruptedError):
+    """A copy was given up between two pieces, because `go_on` said so; nothing of it is to be seen."""
+
+
+class _Guarded(File):  # type: ignore[type-arg]
+    """A file that is read no further once `go_on` says no."""
+
+    def __init__(self, file: IO[bytes], go_on: Callable[[], bool]) -> None:
+        super().__init__(file)
+        self._go_on = go_on
+
+    def read(self, *size: int) -> bytes:
+        if not self._go_on():
+            raise Abandoned(f"storing {self.name} was abandoned")
+        data: bytes = self.file.read(*size)
+        return data
+
+
+def put(path: Path, key: str, *, move: bool = False, go_on: Callable[[], bool] = always) -> None:
+    """Store a local file under a key, replacing what is there; `move` may spare the copy.
+
+    `go_on` is asked before each piece: whoever may write no more stops there, with Abandoned.
+    """
     target = local_path(key)
     if target is None:
         with path.open("rb") as source:
-            default_storage.save(key, File(source))
+            default_storage.save(key, _Guarded(source, go_on))
         if move:
             path.unlink()
         return
+    if not go_on():
+        raise Abandoned(f"storing {path} was abandoned")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
-        if move:
-            shutil.move(path, partial)
+        if move and path.stat().st_dev == target.parent.stat().st_dev:
+            path.rename(partial)
         else:
-            shutil.copyfile(path, partial)
+            with path.open("rb") as source, partial.open("wb") as copy:
+                while piece := source.read(CHUNK):
+                    if not go_on():
+                        raise Abandoned(f"storing {path} was abandoned")
+                    copy.write(piece)
         with partial.open("rb") as written:
             os.fsync(written.fileno())
+        if not go_on():
+            raise Abandoned(f"storing {path} was abandoned")
         partial.replace(target)
+        if move:
+            path.unlink(missing_ok=True)
     finally:
         partial.unlink(missing_ok=True)
 

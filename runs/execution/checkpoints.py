@@ -58,8 +58,8 @@ def store(folder: Path, prefix: str, go_on: Callable[[], bool]) -> int:
         source = folder / name
         if not source.is_file() or not expected.matches(source):
             raise DamagedCheckpoint(f"{name} is not what the trainer saved")
-        storage.put(source, f"{prefix}/{name}")
-    storage.put(folder / MANIFEST, f"{prefix}/{MANIFEST}")
+        storage.put(source, f"{prefix}/{name}", go_on=go_on)
+    storage.put(folder / MANIFEST, f"{prefix}/{MANIFEST}", go_on=go_on)
     return sum(expected.size for expected in files.values())
 
 

@@ -43,7 +43,7 @@ def store_artifacts(
             size, digest = source.stat().st_size, storage.sha256_of(source)
             if (size, digest) != (file["size"], file["sha256"]):
                 raise BrokenPromise(f"{file['name']} has other bytes than announced")
-            storage.put(source, key, move=True)
+            storage.put(source, key, move=True, go_on=go_on)
         elif not storage.exists(key):  # or else it was moved by a try that failed further on
             raise BrokenPromise(f"{file['name']} is missing")
         rows.append(

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.db import connection
 
 from runs import lifecycle
-from runs.execution import cached, checkpoints, failures, inputs, leftovers, outputs, stopping
+from runs.execution import cached, checkpoints, failures, inputs, leftovers, outputs, stopping, tidying
 from runs.execution.event_file import EventFile
 from runs.execution.ingest import take_in
 from runs.execution.lease import Lease
@@ -91,7 +92,10 @@ class Supervision:
         finally:
             self._abandoned.set()
             self._trainer.kill()
-            self._files.shutdown(wait=False, cancel_futures=True)
+            for _, copy in self._copies:
+                copy.cancel()
+            self._files.submit(self._tidy)  # the last that this thread does
+            self._files.shutdown(wait=False)
             self._lease.end()
             shutil.rmtree(self._workdir, ignore_errors=True)
             cached.release(self._workdir)
@@ -306,7 +310,7 @@ class Supervision:
             self._store(partial(self._log.keep, piece))
         if whole := self._log.collect(self._workdir / "log-to-store.txt"):
             size = whole.stat().st_size
-            self._meanwhile(lambda: storage.put(whole, self._log.key))
+            self._meanwhile(lambda: storage.put(whole, self._log.key, go_on=self._may_go_on))
             self._store(lambda: self._log.stored(size))
 
     def _end_by_fault(self, error: Exception) -> None:
@@ -328,12 +332,22 @@ class Supervision:
             self._lease.keep()
             time.sleep(TICK_SECONDS)
 
+    def _tidy(self) -> None:
+        """Remove what was stored and has no row, once the last copy has ended."""
+        try:
+            tidying.tidy(self._attempt.run_id)
+        except Exception:  # the dispatcher comes by later
+            log.warning("Files of run %s may stay in storage.", self._attempt.run_id, exc_info=True)
+        finally:
+            connection.close()
+
     # -- means -------------------------------------------------------------------------------------
     def _log_tail(self) -> str:
         return outputs.tail_of(self._workdir / "log.txt") or self._trainer.early_output().replace("\x00", "")
 
     def _may_go_on(self) -> bool:
-        return not self._abandoned.is_set()
+        """Asked before each piece that goes to storage: not one more once the lease has expired."""
+        return not self._abandoned.is_set() and not self._lease.expired
 
     def _store(self, operation: Callable[[], T]) -> T:
         """Database work, through outages no longer than the lease."""

@@ -13,7 +13,7 @@ import psutil
 from celery.signals import worker_shutting_down
 from django.conf import settings
 from django.db import connection
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.execution import hosts, leftovers, slots
 from runs.execution.outages import through_outages
@@ -73,8 +73,10 @@ class WorkerProcess:
             self._presence.end()
 
     def _register(self) -> Worker:
-        now = timezone.now()
-        values = self._values | {"started_at": now, "last_seen_at": now}
+        values = self._values | {
+            "started_at": Now(),
+            "last_seen_at": Now(),
+        }  # one clock for all: the database's
         return Worker.objects.update_or_create(name=self._name, defaults=values)[0]
 
     def _hear_messages(self) -> int:

@@ -12,6 +12,8 @@ Its "weights" are a digest chained over all steps: they come out right only if n
 done twice, or begun from the wrong state.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -28,6 +30,7 @@ KEEP = 2
 
 def main() -> None:
     workdir = Path(sys.stdin.readline().strip())
+    sys.argv.append(str(workdir / "events.jsonl"))
     if not workdir.name:
         sys.exit(0)
     threading.Thread(target=watch_worker, daemon=True).start()
@@ -125,4 +128,19 @@ def watch_worker() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:  # told as the real one tells it, if the disk takes another line
+        print(error, flush=True)
+        if error.errno != errno.ENOSPC:
+            raise
+        told = {
+            "type": "failed",
+            "at": time.time(),
+            "code": "disk_full",
+            "message": "Full.",
+            "hint": "Free space.",
+        }
+        with contextlib.suppress(OSError), Path(sys.argv[-1]).open("ab") as events:
+            events.write(b"\n" + json.dumps(told).encode() + b"\n")
+        sys.exit(1)
