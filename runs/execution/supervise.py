@@ -92,7 +92,7 @@ class Supervision:
         finally:
             self._abandoned.set()
             self._trainer.kill()
-            for _, copy in self._copies:
+            for _, copy, _source in self._copies:
                 copy.cancel()
             self._files.submit(self._tidy)  # the last that this thread does
             self._files.shutdown(wait=False)
