@@ -21,6 +21,7 @@ from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion, UploadedFile
 from webapp.storage import Stored
 
+MOST_SAID = 20
 ROUNDS = 3  # a file that goes while it is to be copied has gone from the database too: look again
 Say = Callable[[str], None]
 
@@ -139,6 +140,7 @@ def _copy_files(
     """Bring in what is wanted and not there yet; a file that goes meanwhile is left out."""
     files: dict[str, dict[str, Any]] = {}
     copied, copied_bytes = 0, 0
+    changed: list[str] = []
     for file in storage.listing():
         if not named.wants(file.key):
             continue
@@ -153,8 +155,12 @@ def _copy_files(
             copied, copied_bytes = copied + 1, copied_bytes + size
         expected = named.keys.get(file.key)
         if expected and expected != entry["sha256"]:
-            say(f"Careful: {file.key} in storage is not what it was when it was stored.")
+            changed.append(file.key)
         files[file.key] = entry
+    for key in changed[:MOST_SAID]:
+        say(f"Careful: {key} in storage is not what it was when it was stored.")
+    if more := len(changed[MOST_SAID:]):
+        say(f"… and {more:,} more.")
     say(f"{copied:,} of {len(files):,} files were new: {copied_bytes:,} bytes copied.")
     return files
 

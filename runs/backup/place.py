@@ -98,13 +98,13 @@ class Place:
                 while data := source.read(CHUNK):
                     hashed.update(data)
                     size += target.write(data)
-                target.flush()
-                os.fsync(target.fileno())
-            digest = hashed.hexdigest()
-            kept = self.content(digest)
-            if not (kept.is_file() and kept.stat().st_size == size):
-                kept.parent.mkdir(exist_ok=True)
-                partial.replace(kept)
+                digest = hashed.hexdigest()
+                kept = self.content(digest)
+                if not (kept.is_file() and kept.stat().st_size == size):
+                    target.flush()
+                    os.fsync(target.fileno())
+                    kept.parent.mkdir(exist_ok=True)
+                    partial.replace(kept)
         finally:
             partial.unlink(missing_ok=True)
         return size, digest
