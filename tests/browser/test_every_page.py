@@ -23,6 +23,11 @@ PAGES = [
     "/runs/new/",
     "/accounts/profile/",
     "/accounts/workspace/",
+    "/storage/",
+    "/storage/preview/?run_days=0&checkpoint_keep=none&metric_action=thin",
+    "/storage/site/",
+    "/storage/left-over/",
+    "/runs/delete/",
     "/api/docs/",
 ]
 

@@ -42,7 +42,7 @@ SHARED = {
     "accounts:create_token", "accounts:workspace", "accounts:create_workspace", "accounts:add_member",
     "housekeeping:page", "housekeeping:preview", "housekeeping:save", "housekeeping:reset", "housekeeping:count",
     "housekeeping:site", "housekeeping:site_preview", "housekeeping:site_save", "housekeeping:orphans",
-    "housekeeping:delete_orphans",
+    "housekeeping:delete_orphans", "runs:delete_several",
 }  # fmt: skip
 
 
