@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from runs.models import Worker, WorkerSample
 
-BUCKETS = 1000
+BUCKETS = 500  # of a chart that is some 600 pixels wide; a host has many
 
 # One statement: the worker is seen, by the database's clock, with its newest values, and a new sample
 # has its row. No row back means that somebody took this worker off the list.
@@ -31,19 +31,21 @@ BEAT = """
 # Buckets of whole seconds, as many as fit; the bounds come from the index sample_chart_points.
 POINTS = """
 WITH bounds AS (
-    SELECT floor(extract(epoch FROM min(at)))::bigint AS low, floor(extract(epoch FROM max(at)))::bigint AS high
+    SELECT floor(extract(epoch FROM min(at)))::bigint AS low,
+           greatest(1, (floor(extract(epoch FROM max(at)))::bigint - floor(extract(epoch FROM min(at)))::bigint
+                        + %(buckets)s) / %(buckets)s) AS width
     FROM runs_workersample WHERE worker_id = %(worker)s AND at > %(from)s
+), sample AS (
+    SELECT floor(extract(epoch FROM at))::bigint AS second, values
+    FROM runs_workersample WHERE worker_id = %(worker)s AND at > %(from)s
+), value AS (
+    SELECT item.key, sample.second, (sample.second - bounds.low) / bounds.width AS bucket, item.value::float8 AS value
+    FROM bounds, sample, jsonb_each_text(sample.values) item
+    {newer}
 )
-SELECT item.key, max(floor(extract(epoch FROM sample.at)))::bigint,
-       min(item.value::text::float8), avg(item.value::text::float8), max(item.value::text::float8)
-FROM bounds, runs_workersample sample, jsonb_each(sample.values) item
-WHERE sample.worker_id = %(worker)s AND sample.at > %(from)s AND jsonb_typeof(item.value) = 'number'
-  AND floor(extract(epoch FROM sample.at)) > coalesce((%(since)s::jsonb ->> item.key)::bigint, 0)
-GROUP BY item.key,
-         (floor(extract(epoch FROM sample.at))::bigint - bounds.low)
-         / greatest(1, (bounds.high - bounds.low + %(buckets)s) / %(buckets)s)
-ORDER BY 1, 2
+SELECT key, max(second), min(value), avg(value), max(value) FROM value GROUP BY key, bucket ORDER BY 1, 2
 """
+NEWER = "WHERE sample.second > coalesce((%(since)s::jsonb ->> item.key)::bigint, 0)"
 
 
 def series_of(sample: dict[str, Any]) -> dict[str, float]:
@@ -98,7 +100,7 @@ def points(
     }
     found: dict[str, dict[str, list[float]]] = {}
     with connection.cursor() as cursor:
-        cursor.execute(POINTS, asked)
+        cursor.execute(POINTS.format(newer=NEWER if since else ""), asked)
         for series, step, low, mean, high in cursor.fetchall():
             lists = found.setdefault(series, {"step": [], "min": [], "mean": [], "max": []})
             lists["step"].append(step)

@@ -121,14 +121,19 @@ def _is_visible(device: dict[str, Any], visible: str | None) -> bool:
     )
 
 
-def driver_versions() -> dict[str, str]:
-    """{driver, cuda}: of the driver, and the newest CUDA that it can run; empty without one."""
+def driver_versions(*, strict: bool = False) -> dict[str, str]:
+    """{driver, cuda}: of the driver, and the newest CUDA that it can run; empty without one.
+
+    One that does not work has none either; if `strict`, it raises NVMLError.
+    """
     try:
         if not open_nvml():
             return {}
         number = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
         driver = _text(pynvml.nvmlSystemGetDriverVersion())
     except pynvml.NVMLError:
+        if strict:
+            raise
         return {}
     return {"driver": driver, "cuda": f"{number // 1000}.{number % 1000 // 10}"}
 
