@@ -6,6 +6,9 @@ import re
 
 from playwright.sync_api import Page, Request, expect
 
+from runs.execution.hosts import own_version
+from tests.browser.conftest import Site
+
 
 def test_a_host_is_watched_live_drained_and_taken_up_again(page: Page) -> None:
     asked: list[str] = []
@@ -37,6 +40,11 @@ def test_a_host_is_watched_live_drained_and_taken_up_again(page: Page) -> None:
     expect(page.get_by_text("the host can be stopped now")).to_be_visible()
     page.get_by_role("button", name="Take runs again").click()
     expect(page.locator("#host-live .status-badge").first).to_have_text("Online")
+
+
+def test_the_web_server_says_which_version_it_is(site: Site) -> None:
+    asked = "from runs.models import Deployment; print(Deployment.objects.get().version)"
+    assert site.manage("shell", "-v0", "-c", asked).strip() == own_version()
 
 
 def test_an_admin_is_shown_how_a_host_joins(page: Page) -> None:
