@@ -21,6 +21,8 @@ PAGES = [
     "/runs/",
     "/runs/?status=failed",
     "/runs/new/",
+    "/hosts/",
+    "/hosts/1/",
     "/accounts/profile/",
     "/accounts/workspace/",
     "/storage/",

@@ -70,6 +70,10 @@ NUMBERS = [
     ("TUNEBOARD_DISPATCH_SECONDS", "0.5", "s.DISPATCH_SECONDS", 5),
     ("TUNEBOARD_CHECKPOINT_DAYS", "9", "s.CHECKPOINT_DAYS", 30),
     ("TUNEBOARD_ORPHAN_HOURS", "2.5", "s.ORPHAN_HOURS", 24),
+    ("TUNEBOARD_CACHE_MAX_BYTES", "5000", "s.CACHE_MAX_BYTES", 0),
+    ("TUNEBOARD_SAMPLE_SECONDS", "2", "s.SAMPLE_SECONDS", 5),
+    ("TUNEBOARD_SAMPLES_KEEP_HOURS", "48", "s.SAMPLES_KEEP_HOURS", 24),
+    ("TUNEBOARD_COST_PER_HOUR", "2.5", "s.COST_PER_HOUR", 0),
 ]
 TEXTS = [
     ("DATABASE_URL", "postgres://a:b@db.example:5433/x", "s.DATABASES['default']['HOST']", "db.example"),
@@ -82,6 +86,8 @@ TEXTS = [
     ("TZ", "Europe/Berlin", "s.TIME_ZONE", "Europe/Berlin"),
     ("TUNEBOARD_SLOTS", "4", "s.WORKER_SLOTS", "4"),
     ("TUNEBOARD_TRAINER_COMMAND", "train 'a b'", "s.TRAINER_COMMAND", "['train', 'a b']"),
+    ("TUNEBOARD_CURRENCY", "€", "s.CURRENCY", "€"),
+    ("TUNEBOARD_REFUSE_OTHER_VERSIONS", "1", "s.REFUSE_OTHER_VERSIONS", "True"),
     ("HF_ENDPOINT", "https://hub.example/", "s.HF_ENDPOINT", "https://hub.example"),
 ]  # fmt: skip
 

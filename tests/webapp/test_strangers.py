@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from runs.models import Artifact, Attempt, Log, LogChunk, Run
+from runs.models import Artifact, Attempt, Log, LogChunk, Run, Worker
 from webapp import storage
 from webapp.accounts.models import ApiToken, Membership, User, Workspace
 from webapp.accounts.people import create_user
@@ -39,6 +40,7 @@ SHARED = {
     "overview", "api_docs", "datasets:list", "datasets:upload", "datasets:use_sample", "runs:list", "runs:new",
     "catalog:list", "catalog:hub", "catalog:add_hub_model", "catalog:add_folder",
     "accounts:sign_out", "accounts:profile", "accounts:save_profile", "accounts:set_password",
+    "hosts:list", "hosts:detail", "hosts:points", "hosts:drain", "hosts:resume", "hosts:cost", "hosts:remove",
     "accounts:create_token", "accounts:workspace", "accounts:create_workspace", "accounts:add_member",
     "housekeeping:page", "housekeeping:preview", "housekeeping:save", "housekeeping:reset", "housekeeping:count",
     "housekeeping:site", "housekeeping:site_preview", "housekeeping:site_save", "housekeeping:orphans",
@@ -79,16 +81,17 @@ class Theirs:
     dataset: Dataset
     model: BaseModel
     token: ApiToken
+    host: Worker  # everybody's: what runs on it is theirs
 
     def path(self, route: str) -> str:
         """An address with the ids of what is here in the places of its converters."""
         filled = route.removeprefix("^")
         ids: dict[str, Any] = {"runs/": self.run.pk, "datasets/": self.dataset.pk, "tokens/": self.token.pk}
-        ids["members/"] = self.member.pk
+        ids["members/"], ids["hosts/"] = self.member.pk, self.host.pk
         for part, value in ids.items():
             if part in filled:
                 filled = filled.replace("<int:pk>", str(value)).replace("{run_id}", str(value))
-                filled = filled.replace("{dataset_id}", str(value))
+                filled = filled.replace("{dataset_id}", str(value)).replace("{host}", str(value))
         filled = filled.replace("<slug:slug>" if "models/" in filled else "{model_id}", self.model.slug)
         filled = filled.replace("{model_id}", self.model.slug).replace("<path:name>", "model.safetensors")
         filled = filled.replace("{name}", "model.safetensors").replace("<slug:name>", "0")
@@ -152,7 +155,11 @@ def theirs(db: None, tmp_path: Any) -> Theirs:
     Log.objects.create(attempt=attempt, read=9, size=len(SECRET) + 1, lines=1)
     LogChunk.objects.create(attempt=attempt, start=0, first_line=1, data=f"{SECRET}\n".encode())
     token = ApiToken.issue(owner, workspace, f"Token {SECRET}")[0]
-    return Theirs(workspace, owner, owner.memberships.get(), run, dataset, model, token)
+    host = Worker.objects.create(
+        name="host:/home", host="host", pid=1, last_seen_at=timezone.now() - timedelta(1)
+    )
+    Attempt.objects.create(run=run, number=1, worker=host, lease_until=timezone.now())
+    return Theirs(workspace, owner, owner.memberships.get(), run, dataset, model, token, host)
 
 
 def body_of(answer: Any) -> str:
@@ -164,7 +171,17 @@ def facts(theirs: Theirs) -> list[Any]:
     """What must be the same afterwards."""
     return [
         list(kind.objects.order_by("pk").values())
-        for kind in (Run, Dataset, DatasetVersion, Artifact, ApiToken, Membership, Workspace, BaseModel)
+        for kind in (
+            Run,
+            Dataset,
+            DatasetVersion,
+            Artifact,
+            ApiToken,
+            Membership,
+            Workspace,
+            BaseModel,
+            Worker,
+        )
     ] + [User.objects.count(), theirs.run.events.count()]
 
 
@@ -183,7 +200,7 @@ def facts_of(theirs: Theirs) -> list[Any]:
             (Workspace, "pk"),
             (BaseModel, "workspace"),
         )
-    ] + [theirs.run.events.count()]
+    ] + [theirs.run.events.count(), list(Worker.objects.values())]
 
 
 def test_nobody_who_is_not_signed_in_sees_or_changes_anything(theirs: Theirs) -> None:
