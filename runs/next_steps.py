@@ -29,6 +29,11 @@ class Step:
     method: str = "GET"
     icon: str = "arrow-right"
 
+    @property
+    def only_looks(self) -> bool:
+        """Whether a person who may change nothing can take it, too."""
+        return self.kind in {"open_row", "log", "hosts"}
+
 
 def after_failure(run: Run) -> list[Step]:
     """The likeliest first; empty for a run that did not fail."""
