@@ -113,4 +113,11 @@ class Log {
   }
 }
 
+// The last lines of a run that failed: what counts is at the end.
+function showEnds() {
+  for (const element of document.querySelectorAll("[data-log-end]")) element.scrollTop = element.scrollHeight;
+}
+
 for (const element of document.querySelectorAll("[data-log]")) new Log(element);
+showEnds();
+document.addEventListener("htmx:after:swap", showEnds);
