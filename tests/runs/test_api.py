@@ -122,7 +122,9 @@ def test_what_went_wrong_and_what_came_out_is_in_the_answer(lab: Lab, script: Sc
     run = lab.run(status="failed", failure=failure, metrics={"loss": 0.5})
     Artifact.objects.create(run=run, name="a b/config.json", storage_key="k", size=3, sha256="0" * 64)
     found = script.get(f"runs/{run.pk}").json()
-    assert found["failure"] == {key: failure[key] for key in ("code", "message", "hint")}
+    assert {key: found["failure"][key] for key in ("code", "message", "hint")} == {
+        key: failure[key] for key in ("code", "message", "hint")
+    }
     assert found["metrics"] == {"loss": 0.5}
     (artifact,) = found["artifacts"]
     assert (artifact["name"], artifact["size"]) == ("a b/config.json", 3)

@@ -158,7 +158,7 @@ def theirs(db: None, tmp_path: Any) -> Theirs:
     host = Worker.objects.create(
         name="host:/home", host="host", pid=1, last_seen_at=timezone.now() - timedelta(1)
     )
-    Attempt.objects.create(run=run, number=1, worker=host, lease_until=timezone.now())
+    Attempt.objects.filter(pk=attempt.pk).update(worker=host)
     return Theirs(workspace, owner, owner.memberships.get(), run, dataset, model, token, host)
 
 
