@@ -55,9 +55,7 @@ def parse(text: str | bytes) -> dict[str, File]:
     """{path inside the folder: what it must be}; raises Damaged where that cannot be read."""
     try:
         listing = json.loads(text)["files"]
-        found = {
-            str(name): File(int(entry["size"]), str(entry["sha256"])) for name, entry in listing.items()
-        }
+        found = {str(name): File(int(entry["size"]), str(entry["sha256"])) for name, entry in listing.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Damaged(f"its manifest cannot be read ({error})") from error
     if not found:

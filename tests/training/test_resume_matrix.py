@@ -16,9 +16,9 @@ import pytest
 
 from runs.training.spec import DatasetRef, ModelRef
 from runs.training.tasks import all_tasks
+from tests.training.resuming import SEED, Write, interrupted, metrics, points, stored, train, weights
 
 from .conftest import QUICK
-from tests.training.resuming import SEED, Write, interrupted, metrics, points, stored, train, weights
 from .talking import language_model, questions, roles
 
 pytestmark = pytest.mark.slow

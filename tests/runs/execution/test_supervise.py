@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from runs import lifecycle
 from runs.execution import checkpoints, outputs
-from runs.models import Attempt, Event, Metric, Run
+from runs.models import Attempt, Metric, Run
 from tests.runs.execution.supervised import Supervised, alive, stored_weights, until, weights_of
 from webapp import storage
 
