@@ -60,7 +60,7 @@ def claim() -> Delivery | None:
         )
         chosen: Delivery | None = (
             due.select_related("channel__user", "channel__workspace")
-            .select_for_update(skip_locked=True, of=("self",))
+            .select_for_update(skip_locked=True, of=("self", "channel"))
             .order_by("next_attempt_at", "pk")
             .first()
         )
@@ -233,7 +233,7 @@ class Sender:
         """Put idle threads to work if something is due; returns at once."""
         due = Delivery.objects.filter(status=Delivery.Status.PENDING, next_attempt_at__lte=Now())
         due = due.filter(Q(claimed_until=None) | Q(claimed_until__lt=Now()))
-        for _ in range(due.values("channel").distinct()[: self._threads].count()):
+        for _ in range(due.order_by().values("channel").distinct()[: self._threads].count()):
             if not self._free.acquire(blocking=False):
                 return
             self._pool.submit(self._work)
