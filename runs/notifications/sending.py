@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
@@ -168,7 +169,11 @@ def _record(delivery: Delivery, outcome: Outcome) -> None:
                 channel.update(failing_since=None, last_error="")
             return
         given_up = not outcome.again or delivery.attempts > len(RETRY_SECONDS)
-        values = {"claimed_until": None, "response_status": outcome.status, "last_error": outcome.problem}
+        values: dict[str, Any] = {
+            "claimed_until": None,
+            "response_status": outcome.status,
+            "last_error": outcome.problem,
+        }
         if given_up:
             values["status"] = Delivery.Status.FAILED
         else:

@@ -22,7 +22,12 @@ from runs.models import Channel, Run, Worker
 from runs.notifications import channels
 from webapp.accounts.models import User
 
-FAILURE = {"code": "crashed", "message": "The trainer crashed.", "hint": "Try again.", "log_tail": ["secret line"]}
+FAILURE = {
+    "code": "crashed",
+    "message": "The trainer crashed.",
+    "hint": "Try again.",
+    "log_tail": ["secret line"],
+}
 EVERYTHING = {"happenings": Channel.Happening.values, "scope": "mine", "stall_minutes": None, "enabled": True}
 
 

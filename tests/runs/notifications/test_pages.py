@@ -31,18 +31,18 @@ def bell(browser: Client) -> str:
 def test_the_bell_counts_what_is_unread_and_the_list_leads_to_the_runs(
     browser: Client, lab: Any, end_a_run: Ended
 ) -> None:
-    assert 'data-bell-count hidden' in bell(browser)
+    assert "data-bell-count hidden" in bell(browser)
     run = end_a_run()
     end_a_run(FAILURE, name="<i>Second</i>")
-    assert 'data-bell-count>2<' in bell(browser)
+    assert "data-bell-count>2<" in bell(browser)
     html = browser.get("/notifications/").content.decode()
     assert "First try has succeeded" in text_of(html) and "&lt;i&gt;Second&lt;/i&gt; has failed" in html
     assert html.count("told-new") == 2
     opened = browser.get(f"/notifications/{Delivery.objects.get(run=run).pk}/")
     assert opened["Location"] == f"/runs/{run.pk}/"
-    assert 'data-bell-count>1<' in bell(browser)
+    assert "data-bell-count>1<" in bell(browser)
     browser.post("/notifications/read/")
-    assert 'data-bell-count hidden' in bell(browser)
+    assert "data-bell-count hidden" in bell(browser)
     assert "Mark all as read" not in page(browser, "/notifications/")
 
 
@@ -72,7 +72,12 @@ def test_news_come_once_and_what_was_read_is_none(browser: Client, end_a_run: En
     assert answer["unread"] == 1
     assert news(browser, item["id"]).json()["items"] == []
     browser.post("/notifications/read/")
-    assert news(browser, 0).json() | {"tag": "", "newest": 0} == {"tag": "", "newest": 0, "unread": 0, "items": []}
+    assert news(browser, 0).json() | {"tag": "", "newest": 0} == {
+        "tag": "",
+        "newest": 0,
+        "unread": 0,
+        "items": [],
+    }
 
 
 def test_nothing_new_is_one_query(browser: Client, end_a_run: Ended, django_assert_num_queries: Any) -> None:
@@ -127,9 +132,7 @@ def test_without_a_mail_server_the_page_says_so(browser: Client, settings: Any) 
     assert answer.status_code == 422 and not Channel.objects.filter(kind="email").exists()
 
 
-def test_mail_is_switched_on_for_the_address_of_the_profile(
-    browser: Client, lab: Any, settings: Any
-) -> None:
+def test_mail_is_switched_on_for_the_address_of_the_profile(browser: Client, lab: Any, settings: Any) -> None:
     settings.SMTP_URL = "smtp://mail.example"
     assert "no e-mail address yet" in page(browser, "/notifications/settings/")
     lab.member.email = "anna@lab.example"
@@ -180,7 +183,9 @@ def test_a_webhook_is_made_tested_changed_and_removed(browser: Client, receiver:
         ("", "required"),
     ],
 )
-def test_an_address_that_will_not_do_is_refused_beside_its_field(browser: Client, url: str, said: str) -> None:
+def test_an_address_that_will_not_do_is_refused_beside_its_field(
+    browser: Client, url: str, said: str
+) -> None:
     answer = browser.post("/notifications/webhooks/add/", {**FORM, "url": url, "name": "kept"})
     html = answer.content.decode()
     assert answer.status_code == 422 and said in text_of(html)

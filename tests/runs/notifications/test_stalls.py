@@ -118,7 +118,9 @@ def test_a_run_whose_steps_take_long_stalls_only_when_it_is_slower_than_itself(a
     Trainer(attempt).trains(2)
     now = timezone.now()
     Attempt.objects.filter(pk=attempt.pk).update(started_at=now - timedelta(minutes=60))
-    Run.objects.filter(pk=attempt.run_id).update(last_step_at=now - timedelta(minutes=20))  # 20 minutes a step
+    Run.objects.filter(pk=attempt.run_id).update(
+        last_step_at=now - timedelta(minutes=20)
+    )  # 20 minutes a step
     stalls.look()
     assert story(attempt) == []
     Attempt.objects.filter(pk=attempt.pk).update(started_at=now - timedelta(minutes=105))
