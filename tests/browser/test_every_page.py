@@ -23,6 +23,9 @@ PAGES = [
     "/runs/new/",
     "/accounts/profile/",
     "/accounts/workspace/",
+    "/notifications/",
+    "/notifications/settings/",
+    "/notifications/webhooks/add/",
     "/api/docs/",
 ]
 

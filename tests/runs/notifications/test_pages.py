@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import re
 from typing import Any
 
 import pytest
+from django.core.management import call_command
 from django.test import Client
 
 from runs.models import Channel, Delivery
 from runs.notifications import channels, inbox, outbox, sending
 from tests.runs.conftest import text_of
 from tests.runs.notifications.conftest import EVERYTHING, FAILURE, Ended, Receiver
+from webapp.secrets import unseal
 
 pytestmark = pytest.mark.django_db(transaction=True)
 FORM = {"enabled": "on", "happenings": ["failed", "stalled"], "scope": "workspace", "stall_minutes": "7"}
@@ -229,6 +232,21 @@ def test_a_webhook_whose_key_is_lost_says_so_and_can_be_entered_anew(
     outbox.send_test(channel)
     sending.send_due()
     assert len(receiver.got) == 1
+
+
+def test_webhooks_outlive_a_new_secret_key(lab: Any, receiver: Receiver, settings: Any) -> None:
+    channel, secret = channels.add_webhook(lab.member, lab.workspace, name="", url=receiver.url, **EVERYTHING)
+    old = settings.SECRET_KEY
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "another", [old]
+    said = io.StringIO()
+    call_command("reseal", stdout=said)
+    assert said.getvalue().startswith("1 webhook(s) are encrypted under the newest key.")
+    settings.SECRET_KEY_FALLBACKS = []
+    channel.refresh_from_db()
+    assert (channels.url_of(channel), unseal(channel.sealed_secret)) == (receiver.url, secret)
+    settings.SECRET_KEY = "a third"
+    call_command("reseal", stdout=said)
+    assert "1 cannot be read" in said.getvalue()
 
 
 def test_nobody_sees_or_touches_the_channels_of_others(lab: Any, receiver: Receiver) -> None:
