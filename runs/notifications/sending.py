@@ -61,7 +61,7 @@ def claim() -> Delivery | None:
         )
         chosen: Delivery | None = (
             due.select_related("channel__user", "channel__workspace")
-            .select_for_update(skip_locked=True, of=("self", "channel"))
+            .select_for_update(skip_locked=True, no_key=True, of=("self", "channel"))
             .order_by("next_attempt_at", "pk")
             .first()
         )
@@ -196,7 +196,7 @@ def _record(delivery: Delivery, outcome: Outcome) -> None:
 
 def _switch_off(channel_id: int, outcome: Outcome) -> None:
     """If nothing has got through for days, or the receiver says that it is gone; its owner is told."""
-    found = Channel.objects.select_for_update(of=("self",)).select_related("workspace")
+    found = Channel.objects.select_for_update(of=("self",), no_key=True).select_related("workspace")
     channel = found.filter(pk=channel_id, enabled=True).first()
     if channel is None or channel.failing_since is None:
         return
