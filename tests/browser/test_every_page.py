@@ -30,6 +30,9 @@ PAGES = [
     "/storage/site/",
     "/storage/left-over/",
     "/runs/delete/",
+    "/notifications/",
+    "/notifications/settings/",
+    "/notifications/webhooks/add/",
     "/api/docs/",
 ]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import socket
+import stat
 from collections import namedtuple
 from datetime import timedelta
 from io import StringIO
@@ -11,6 +13,8 @@ from typing import Any
 
 import pynvml
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Sink
 from django.core.management import call_command
 from django.db import connection, utils
 from django.db.migrations.recorder import MigrationRecorder
@@ -204,3 +208,18 @@ def test_health_needs_no_sign_in_and_says_nothing_else() -> None:
 def test_health_is_bad_without_the_database(no_database: None) -> None:
     answer = Client().get("/healthz")
     assert (answer.status_code, answer.content) == (503, b"database")
+
+
+def test_a_mail_server_is_asked_whether_it_takes_mail(settings: Any) -> None:
+    assert said()[1]["mail"] == "ok not set up: nobody can be told by e-mail (TUNEBOARD_SMTP_URL)"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", probe.getsockname()[1]
+    settings.SMTP_URL = "smtp://127.0.0.1"
+    assert "does not take mail" in wrong("mail")
+    server = Controller(Sink(), hostname="127.0.0.1", port=settings.EMAIL_PORT)
+    server.start()
+    try:
+        assert said()[1]["mail"] == f"ok 127.0.0.1:{settings.EMAIL_PORT} takes mail"
+    finally:
+        server.stop()

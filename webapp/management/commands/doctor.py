@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+import smtplib
+import subprocess
 import time
 import uuid
 from collections.abc import Callable
@@ -14,6 +16,7 @@ import redis
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.core.mail import get_connection
 from django.core.management.base import BaseCommand
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
@@ -149,6 +152,19 @@ def starters() -> str:
     return f"{len(all_starters())} installed"
 
 
+def mail() -> str:
+    if not settings.SMTP_URL:
+        return "not set up: nobody can be told by e-mail (TUNEBOARD_SMTP_URL)"
+    server = f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+    try:
+        opened: Any = get_connection("django.core.mail.backends.smtp.EmailBackend", timeout=5)
+        opened.open()
+        opened.close()
+    except (smtplib.SMTPException, OSError) as error:
+        raise Wrong(f"{server} does not take mail: {error}. Is TUNEBOARD_SMTP_URL right?") from error
+    return f"{server} takes mail"
+
+
 CHECKS: dict[str, Callable[[], str]] = {
     "database": database,
     "migrations": migrations,
@@ -160,6 +176,7 @@ CHECKS: dict[str, Callable[[], str]] = {
     "devices": devices,
     "versions": versions,
     "starters": starters,
+    "mail": mail,
 }
 
 
