@@ -72,10 +72,7 @@ def put(path: Path, key: str, *, move: bool = False, go_on: Callable[[], bool] =
             path.rename(partial)
         else:
             with path.open("rb") as source, partial.open("wb") as copy:
-                while piece := source.read(CHUNK):
-                    if not go_on():
-                        raise Abandoned(f"storing {path} was abandoned")
-                    copy.write(piece)
+                shutil.copyfileobj(_Guarded(source, go_on), copy, CHUNK)
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         if not go_on():
