@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import random
 import re
 import shutil
@@ -66,8 +65,8 @@ def main() -> None:
         asyncio.run(drive(int(arguments.drive[0]), people, arguments.seconds))
         return
 
-    from tests.faults.fleet import Fleet
     from tests.faults.cluster import until
+    from tests.faults.fleet import Fleet
 
     home = Path(tempfile.mkdtemp(prefix="tuneboard-watchers-"))
     deployed = {f"TUNEBOARD_{name}_SECONDS": "" for name in ("LEASE", "HEARTBEAT", "DISPATCH")}
@@ -81,14 +80,24 @@ def main() -> None:
         fleet.begin()
         steps = int((arguments.seconds * 4 + 120) / 0.1)
         for number in range(arguments.runs):
-            fleet.ask(kind="scripted", settings={"steps": steps, "delay": 0.1, "checkpoint_every": 200, "seed": number})
-        until(lambda: fleet.rows("SELECT count(*) FROM runs_run WHERE step > 20")[0][0] == arguments.runs, 120)
+            fleet.ask(
+                kind="scripted",
+                settings={"steps": steps, "delay": 0.1, "checkpoint_every": 200, "seed": number},
+            )
+        until(
+            lambda: fleet.rows("SELECT count(*) FROM runs_run WHERE step > 20")[0][0] == arguments.runs, 120
+        )
         people = home / "people.json"
         script = home / "sessions.py"
-        script.write_text("import os, django\nos.environ['DJANGO_SETTINGS_MODULE'] = 'webapp.settings'\ndjango.setup()\n" + SESSIONS)
+        script.write_text(
+            "import os, django\nos.environ['DJANGO_SETTINGS_MODULE'] = 'webapp.settings'\ndjango.setup()\n"
+            + SESSIONS
+        )
         people.write_text(fleet.manage(str(script), str(arguments.people)))
         unwatched = steps_a_second(fleet, arguments.seconds)
-        print(f"{'answers':<26}{'polls/s':>9}{'median ms':>11}{'p99 ms':>8}{'points p99':>12}{'cpu':>7}{'steps/s':>9}")
+        print(
+            f"{'answers':<26}{'polls/s':>9}{'median ms':>11}{'p99 ms':>8}{'points p99':>12}{'cpu':>7}{'steps/s':>9}"
+        )
         measured = {}
         for name, environment in (("one a person", {"TUNEBOARD_BENCHMARK_ALONE": "1"}), ("shared", {})):
             fleet.environment |= environment
@@ -102,9 +111,15 @@ def main() -> None:
         fleet.stop()
         shutil.rmtree(home, ignore_errors=True)
     alone, together = measured["one a person"], measured["shared"]
-    print(f"p99 shared: {together['p99']:.1f} ms     budget 100 ms on 2 cores, of which {psutil.cpu_count()} are here")
-    print(f"ratio of p99, one a person to shared: {alone['p99'] / together['p99']:.1f}; of cpu {alone['cpu'] / together['cpu']:.1f}")
-    print(f"steps a second watched to unwatched: {together['steps'] / unwatched:.4f} ({unwatched:.1f} unwatched)     budget ≥ 0.99")
+    print(
+        f"p99 shared: {together['p99']:.1f} ms     budget 100 ms on 2 cores, of which {psutil.cpu_count()} are here"
+    )
+    print(
+        f"ratio of p99, one a person to shared: {alone['p99'] / together['p99']:.1f}; of cpu {alone['cpu'] / together['cpu']:.1f}"
+    )
+    print(
+        f"steps a second watched to unwatched: {together['steps'] / unwatched:.4f} ({unwatched:.1f} unwatched)     budget ≥ 0.99"
+    )
 
 
 def serve(fleet: Any, port: int, alone: bool) -> subprocess.Popen[bytes]:
@@ -140,9 +155,9 @@ def serve(fleet: Any, port: int, alone: bool) -> subprocess.Popen[bytes]:
 def steps_a_second(fleet: Any, seconds: float) -> float:
     """Of all runs together, by the points that stand in the database."""
     query = "SELECT sum(step), extract(epoch FROM clock_timestamp()) FROM runs_run"
-    (before, began), = fleet.rows(query)
+    ((before, began),) = fleet.rows(query)
     time.sleep(seconds)
-    (after, ended), = fleet.rows(query)
+    ((after, ended),) = fleet.rows(query)
     return float(after - before) / float(ended - began)
 
 
@@ -182,9 +197,14 @@ async def drive(port: int, people: list[dict[str, Any]], seconds: float) -> None
 
         async def get(path: str, extra: str = "") -> tuple[int, dict[str, str], bytes, float]:
             sent = time.monotonic()
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n{extra}\r\n".encode())
+            writer.write(
+                f"GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {cookie}\r\n{extra}\r\n".encode()
+            )
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            status, headers = int(head.split(" ", 2)[1]), dict(re.findall(r"(?m)^([\w-]+): *(.*?)\r$", head.lower()))
+            status, headers = (
+                int(head.split(" ", 2)[1]),
+                dict(re.findall(r"(?m)^([\w-]+): *(.*?)\r$", head.lower())),
+            )
             body = await reader.readexactly(int(headers.get("content-length", 0)))
             return status, headers, body, time.monotonic() - sent
 
@@ -216,7 +236,16 @@ async def drive(port: int, people: list[dict[str, Any]], seconds: float) -> None
     def at(times: list[float], share: float) -> float:
         return times[min(len(times) - 1, int(len(times) * share))] * 1000
 
-    print(json.dumps({"rate": len(polls) / seconds, "median": at(polls, 0.5), "p99": at(polls, 0.99), "points": at(points, 0.99)}))
+    print(
+        json.dumps(
+            {
+                "rate": len(polls) / seconds,
+                "median": at(polls, 0.5),
+                "p99": at(polls, 0.99),
+                "points": at(points, 0.99),
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -106,9 +106,7 @@ def key_of(table: str, pk: int, may_edit: bool) -> tuple[Any, ...]:
     return table, pk, may_edit, get_current_timezone_name()
 
 
-def render_shared(
-    request: Any, view: Any, row: Any, template: str, context: dict[str, Any]
-) -> HttpResponse:
+def render_shared(request: Any, view: Any, row: Any, template: str, context: dict[str, Any]) -> HttpResponse:
     """Render a fragment for everybody who may see the row with these rights, and answer with it."""
     began = time.monotonic()
     known = context | {"request": NobodysRequest(request), "csrf_token": _mark()}

@@ -271,7 +271,9 @@ class Supervision:
         """Store the log, then make the change that ends the attempt."""
         tail = self._log_tail()
         try:
-            self._meanwhile(lambda: outputs.store_log(self._attempt, self._workdir / "log.txt", self._may_go_on))
+            self._meanwhile(
+                lambda: outputs.store_log(self._attempt, self._workdir / "log.txt", self._may_go_on)
+            )
         except LeaseLost:
             raise
         except Exception:  # the run page still has the last lines

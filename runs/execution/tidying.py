@@ -24,7 +24,9 @@ MADE_BY = (
     re.compile(r"artifacts/attempt-(?P<attempt>\d+)/"),
     re.compile(r"logs/\.attempt-(?P<attempt>\d+)\..*\.partial$"),
 )
-AFTER = timedelta(seconds=settings.LEASE_SECONDS)  # a worker that does not know of its end has stopped by then
+AFTER = timedelta(
+    seconds=settings.LEASE_SECONDS
+)  # a worker that does not know of its end has stopped by then
 UNTIL = timedelta(hours=1)
 MOST = 20  # a round
 
@@ -42,7 +44,8 @@ def tidy(run_id: int) -> int:
     gone = not Run.objects.filter(pk=run_id).exists()
     artifacts = set(Artifact.objects.filter(run=run_id).values_list("storage_key", flat=True))
     kept = tuple(
-        f"{prefix}/" for prefix in Checkpoint.objects.filter(run=run_id).values_list("storage_prefix", flat=True)
+        f"{prefix}/"
+        for prefix in Checkpoint.objects.filter(run=run_id).values_list("storage_prefix", flat=True)
     )
     removed = 0
     for key, attempt in made.items():

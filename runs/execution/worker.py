@@ -72,7 +72,10 @@ class WorkerProcess:
             self._say_goodbye()
 
     def _register(self) -> Worker:
-        values = self._values | {"started_at": Now(), "last_seen_at": Now()}  # one clock for all: the database's
+        values = self._values | {
+            "started_at": Now(),
+            "last_seen_at": Now(),
+        }  # one clock for all: the database's
         return Worker.objects.update_or_create(name=self._name, defaults=values)[0]
 
     def _hear_messages(self) -> int:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import redis
 
@@ -31,7 +32,8 @@ def fault(function: Fault) -> Fault:
 # -- killed ----------------------------------------------------------------------------------------
 @fault
 def trainer_killed(fleet: Fleet, chance: random.Random) -> None:
-    trainers = until(fleet.trainers, 60)
+    while not (trainers := fleet.trainers()):  # all runs have ended meanwhile
+        fleet.keep_busy(chance)
     with contextlib.suppress(ProcessLookupError):
         os.kill(chance.choice(trainers)[1], signal.SIGKILL)
 
@@ -161,7 +163,12 @@ def _is_over(fleet: Fleet, attempt: int) -> bool:
 
 
 def _works_in(pid: int, name: str) -> bool:
-    return name in " ".join(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+    """Whether a process has a file of this folder open."""
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            if name in str(link.readlink()):
+                return True
+    return False
 
 
 def what_an_attempt_wrote(fleet: Fleet, run: int, number: int) -> object:
@@ -180,7 +187,9 @@ def what_an_attempt_wrote(fleet: Fleet, run: int, number: int) -> object:
         number,
     )
     events = fleet.rows(
-        "SELECT id, message FROM runs_event WHERE run_id = %s AND attempt = %s AND kind <> 'lost' ORDER BY id", run, number
+        "SELECT id, message FROM runs_event WHERE run_id = %s AND attempt = %s AND kind <> 'lost' ORDER BY id",
+        run,
+        number,
     )
     return files, row, events
 

@@ -1,10 +1,10 @@
 """A network link that a test may cut: a TCP proxy on loopback in front of one server.
 
-    open        bytes pass
-    cut         every connection is reset, new ones are refused
-    silent      nothing passes and nobody is told; what was sent meanwhile arrives when it opens again
-    half_open   as silent, but what was connected then is reset when it opens: the other side has forgotten it
-    slow        each piece takes a while, in both directions
+open        bytes pass
+cut         every connection is reset, new ones are refused
+silent      nothing passes and nobody is told; what was sent meanwhile arrives when it opens again
+half_open   as silent, but what was connected then is reset when it opens: the other side has forgotten it
+slow        each piece takes a while, in both directions
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ def no_row_is_stuck(fleet: Fleet) -> None:
     assert all(outcome for _, _, outcome in attempts)
     ended = Counter(
         (run, number)
-        for run, number in fleet.rows("SELECT run_id, attempt FROM runs_event WHERE kind = ANY(%s)", list(ENDS))
+        for run, number in fleet.rows(
+            "SELECT run_id, attempt FROM runs_event WHERE kind = ANY(%s)", list(ENDS)
+        )
     )
     twice = {attempt: count for attempt, count in ended.items() if count != 1}
     assert not twice, f"attempts that did not end once: {twice}"
@@ -100,7 +102,7 @@ class Folder:
     def __call__(self, key: str) -> bytes:
         return (self.folder / key).read_bytes()
 
-    def keys(self) -> list[str]:
+    def everything(self) -> list[str]:
         return [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
 
 
@@ -114,7 +116,7 @@ def unowned(fleet: Fleet, read: Reader) -> list[str]:
     checkpoints = tuple(f"{row[0]}/" for row in fleet.rows("SELECT storage_prefix FROM runs_checkpoint"))
     attempts = set(fleet.rows("SELECT run_id, number FROM runs_attempt"))
     found = []
-    for key in read.keys():
+    for key in read.everything():
         log = re.fullmatch(r"runs/(\d+)/logs/attempt-(\d+)\.log", key)
         if log and (int(log[1]), int(log[2])) in attempts:
             continue

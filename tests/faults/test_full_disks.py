@@ -10,7 +10,7 @@ import os
 import random
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,8 +32,8 @@ def mount(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    made = Fleet(tmp_path_factory.mktemp("disks"))
+def fleet(homes: Callable[[], Path]) -> Iterator[Fleet]:
+    made = Fleet(homes())
     disks = [made.home / "storage", *(host.home / "work" for host in made.hosts)]
     try:
         for disk in disks:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,9 +20,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet(homes: Callable[[], Path]) -> Iterator[Fleet]:
     # A trainer takes seconds to import what it needs, and a storm restarts it all the time: one is enough.
-    made = Fleet(tmp_path_factory.mktemp("real"), hosts_wanted=1, real=True)
+    made = Fleet(homes(), hosts_wanted=1, real=True)
     try:
         made.begin()
         made.submit_real()

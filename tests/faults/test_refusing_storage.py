@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -54,7 +55,7 @@ class Bucket(settled.Folder):
     def __call__(self, key: str) -> bytes:
         return self.bucket.objects[f"prefix/{key}"]
 
-    def keys(self) -> list[str]:
+    def everything(self) -> list[str]:
         return [key.removeprefix("prefix/") for key in self.bucket.objects]
 
 
@@ -66,14 +67,14 @@ def bucket() -> Iterator[RefusingS3]:
 
 
 @pytest.fixture(scope="module")
-def fleet(bucket: RefusingS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+def fleet(bucket: RefusingS3, homes: Callable[[], Path]) -> Iterator[Fleet]:
     keys = {
         "AWS_ENDPOINT_URL": f"http://127.0.0.1:{bucket.server.server_address[1]}",
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    made = Fleet(tmp_path_factory.mktemp("bucket"), storage_url=f"s3://{BUCKET}/prefix", extra=keys)
+    made = Fleet(homes(), storage_url=f"s3://{BUCKET}/prefix", extra=keys)
     try:
         made.begin()
         yield made

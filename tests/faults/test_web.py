@@ -7,11 +7,13 @@ import random
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.faults import settled
+from tests.faults.cluster import until
 from tests.faults.conftest import MOMENTS
 from tests.faults.fleet import Fleet
 from tests.faults.kinds import FAULTS
@@ -30,8 +32,8 @@ print(ApiToken.issue(ada, lab, "launching")[1])
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    made = Fleet(tmp_path_factory.mktemp("web"))
+def fleet(homes: Callable[[], Path]) -> Iterator[Fleet]:
+    made = Fleet(homes())
     try:
         made.begin()
         made.start_web()
@@ -69,13 +71,15 @@ def test_what_the_web_server_has_said_yes_to_is_there_once(fleet: Fleet, chance:
     try:
         for _ in range(MOMENTS):
             fleet.keep_busy(chance)
+            before = len(accepted)
+            until(lambda before=before: len(accepted) > before, 60)  # it is up
             time.sleep(chance.uniform(0, 2))
             FAULTS["web_killed"](fleet, chance)
     finally:
         over.set()
         launching.join(30)
     settled.check(fleet)
-    assert accepted and refused
+    assert accepted and refused, (accepted, refused[-3:], (fleet.home / "web.log").read_text()[-2000:])
     there = {row[0] for row in fleet.rows("SELECT id FROM runs_run")}
     assert set(accepted) <= there and len(set(accepted)) == len(accepted)
     # Whoever got no answer does not know: their run is there whole, with its story, or not at all.

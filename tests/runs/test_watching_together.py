@@ -134,7 +134,11 @@ def test_whoever_may_not_look_gets_nothing_of_what_lies_ready(lab: Lab, run: Run
 
 @pytest.mark.parametrize(
     ("change", "shown"),
-    [({"status": "paused"}, "Go on"), ({"desired": "cancel"}, "Stopping …"), ({"phase": "packaging"}, "Packaging")],
+    [
+        ({"status": "paused"}, "Go on"),
+        ({"desired": "cancel"}, "Stopping …"),
+        ({"phase": "packaging"}, "Packaging"),
+    ],
 )
 def test_what_somebody_has_asked_for_shows_at_once(
     lab: Lab, run: Run, change: dict[str, str], shown: str
@@ -185,7 +189,9 @@ def test_the_whole_page_has_its_token_without_javascript(lab: Lab, run: Run) -> 
 def test_a_fragment_that_asks_for_the_person_is_refused(lab: Lab, run: Run) -> None:
     request: Any = RequestFactory().get("/")
     request.may_edit, request.user = True, lab.member
-    template = engines["django"].from_string("{% if request.may_edit %}{{ request.user.username }}{% endif %}")
+    template = engines["django"].from_string(
+        "{% if request.may_edit %}{{ request.user.username }}{% endif %}"
+    )
     with pytest.raises(PersonalFragment, match=r"request\.user"):
         template.render({"request": fragments.NobodysRequest(request)})
 

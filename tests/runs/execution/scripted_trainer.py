@@ -125,7 +125,13 @@ if __name__ == "__main__":
         print(error, flush=True)
         if error.errno != errno.ENOSPC:
             raise
-        told = {"type": "failed", "at": time.time(), "code": "disk_full", "message": "Full.", "hint": "Free space."}
+        told = {
+            "type": "failed",
+            "at": time.time(),
+            "code": "disk_full",
+            "message": "Full.",
+            "hint": "Free space.",
+        }
         with contextlib.suppress(OSError), Path(sys.argv[-1]).open("ab") as events:
             events.write(b"\n" + json.dumps(told).encode() + b"\n")
         sys.exit(1)

@@ -107,7 +107,9 @@ def test_a_lease_goes_on_while_the_host_sleeps() -> None:
 @pytest.fixture
 def other() -> Iterator[psycopg.Connection[Any]]:
     """A session of somebody else: of a worker that froze in the middle of a transaction."""
-    parameters = {k: v for k, v in connection.get_connection_params().items() if k not in {"cursor_factory", "context"}}
+    parameters = {
+        k: v for k, v in connection.get_connection_params().items() if k not in {"cursor_factory", "context"}
+    }
     with psycopg.connect(**parameters) as session:
         yield session
 
@@ -142,7 +144,9 @@ def test_a_transaction_that_nobody_ends_is_ended_after_a_lease(
             cursor.execute("SELECT pg_backend_pid()")
             pid = cursor.fetchone()[0]
             other.autocommit = True
-            until(lambda: not other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone())
+            until(
+                lambda: not other.execute("SELECT 1 FROM pg_stat_activity WHERE pid = %s", [pid]).fetchone()
+            )
     except InternalError:
         pass  # leaving the cursor may meet it already
     finally:
