@@ -58,11 +58,11 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=200)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--drive", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--drive", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.drive:
         people = json.loads(Path(arguments.drive[1]).read_text())
-        asyncio.run(drive(int(arguments.drive[0]), people, arguments.seconds))
+        asyncio.run(drive(int(arguments.drive[0]), people, arguments.seconds, arguments.drive[2] == "shared"))
         return
 
     from tests.faults.cluster import until
@@ -99,14 +99,13 @@ def main() -> None:
             f"{'answers':<26}{'polls/s':>9}{'median ms':>11}{'p99 ms':>8}{'points p99':>12}{'cpu':>7}{'steps/s':>9}"
         )
         measured = {}
-        for name, environment in (("one a person", {"TUNEBOARD_BENCHMARK_ALONE": "1"}), ("shared", {})):
-            fleet.environment |= environment
-            server = serve(fleet, port, alone=bool(environment))
-            try:
+        server = serve(fleet, port)
+        try:
+            for name in ("one a person", "shared"):
                 measured[name] = measure(fleet, server, port, people, arguments.seconds, name)
-            finally:
-                server.terminate()
-                server.wait(30)
+        finally:
+            server.terminate()
+            server.wait(30)
     finally:
         fleet.stop()
         shutil.rmtree(home, ignore_errors=True)
@@ -122,26 +121,9 @@ def main() -> None:
     )
 
 
-def serve(fleet: Any, port: int, alone: bool) -> subprocess.Popen[bytes]:
-    """The web server; `alone`: nothing is shared, as if each answer were for one person."""
-    command = [sys.executable, "manage.py", "serve"]
-    environment = dict(fleet.environment)
-    if alone:
-        site = fleet.home / "alone"
-        site.mkdir(exist_ok=True)
-        (site / "sitecustomize.py").write_text(
-            "import importlib.abc, sys\n"
-            "class Finder(importlib.abc.MetaPathFinder):\n"
-            "    def find_spec(self, name, path, target=None):\n"
-            "        if name == 'webapp.watching':\n"
-            "            sys.meta_path.remove(self)\n"
-            "            import webapp.fragments\n"
-            "            webapp.fragments.Shelf.find = lambda *_: None\n"
-            "        return None\n"
-            "sys.meta_path.insert(0, Finder())\n"
-        )
-        environment["PYTHONPATH"] = str(site)
-    server = subprocess.Popen(command, cwd=ROOT, env=environment)
+def serve(fleet: Any, port: int) -> subprocess.Popen[bytes]:
+    """The web server, once it answers."""
+    server = subprocess.Popen([sys.executable, "manage.py", "serve"], cwd=ROOT, env=fleet.environment)
     end = time.monotonic() + 60
     while time.monotonic() < end:
         try:
@@ -162,7 +144,7 @@ def steps_a_second(fleet: Any, seconds: float) -> float:
 
 
 def measure(fleet: Any, server: Any, port: int, people: Path, seconds: float, name: str) -> dict[str, float]:
-    command = [sys.executable, __file__, "--seconds", str(seconds), "--drive", str(port), str(people)]
+    command = [sys.executable, __file__, "--seconds", str(seconds), "--drive", str(port), str(people), name]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     time.sleep(3)  # its first polls fill what is empty
     spent = cpu_seconds(server.pid, fleet.postgres.pid)
@@ -183,7 +165,7 @@ def cpu_seconds(*servers: int) -> float:
     return sum(sum(process.cpu_times()[:4]) for process in alive)
 
 
-async def drive(port: int, people: list[dict[str, Any]], seconds: float) -> None:
+async def drive(port: int, people: list[dict[str, Any]], seconds: float, shared: bool) -> None:
     """Watch for so long, after three seconds of warming up; prints {rate, median, p99, points} in milliseconds."""
     polls: list[float] = []
     points: list[float] = []
@@ -211,7 +193,10 @@ async def drive(port: int, people: list[dict[str, Any]], seconds: float) -> None
         next_poll = time.monotonic()
         while (now := time.monotonic()) < begin + seconds:
             path = f"/runs/{person['run']}/"
-            status, headers, body, took = await get(path, f"HX-Request: true\r\nHX-PTag: {tag}\r\n")
+            address = (
+                path if shared else f"{path}?alone"
+            )  # an address of their own is answered for each alone
+            status, headers, body, took = await get(address, f"HX-Request: true\r\nHX-PTag: {tag}\r\n")
             assert status in {200, 304}, (status, body[:300])
             if now >= begin:
                 polls.append(took)

@@ -194,6 +194,7 @@ def claim(worker: Worker, queues: Iterable[str]) -> Attempt | None:
             run=run,
             number=run.attempt,
             worker=worker,
+            started_at=Now(),
             lease_until=Now() + timedelta(seconds=settings.LEASE_SECONDS),
         )
         attempt.refresh_from_db()
