@@ -18,6 +18,10 @@ assert gc.get_freeze_count() > 100_000, "each collection looks through all that 
 
 def test_what_every_run_needs_is_there_before_the_run_is() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300
+        [sys.executable, "-c", SCRIPT],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
