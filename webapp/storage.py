@@ -42,12 +42,12 @@ class _Guarded(File):  # type: ignore[type-arg]
 
     def __init__(self, file: IO[bytes], go_on: Callable[[], bool]) -> None:
         super().__init__(file)
-        self._go_on = go_on
+        self._source, self._go_on = file, go_on
 
     def read(self, *size: int) -> bytes:
         if not self._go_on():
             raise Abandoned(f"storing {self.name} was abandoned")
-        data: bytes = self.file.read(*size)
+        data: bytes = self._source.read(*size)
         return data
 
 
