@@ -24,6 +24,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 MODELS = ("tiny", "all-minilm-l6-v2")
@@ -62,7 +64,7 @@ def main() -> None:
         fleet.manage("prepare", "-v0")
         fleet.begin()
         fleet.start_web()
-        first = fleet.submit_real()
+        first = fleet.ask(kind="real", settings={"num_train_epochs": 1, "seed": 11})
         until(lambda: fleet.status(first) == "succeeded", 300)
         script = home / "person.py"
         script.write_text(PERSON)
@@ -85,7 +87,7 @@ def launch(fleet: Any, port: str, token: str, model: str) -> dict[str, float]:
     """Seconds from the click to each of what follows; the trainer has had time to warm up."""
     from tests.faults.cluster import until
 
-    time.sleep(12)
+    wait_until_warm(fleet)
     body = json.dumps(
         {"model": model, "dataset": 1, "task": "text-classification", "method": "full", "settings": SETTINGS}
     )
@@ -120,6 +122,19 @@ def launch(fleet: Any, port: str, token: str, model: str) -> dict[str, float]:
         "first step": stepped,
         "shown": shown - clicked,
     }
+
+
+def wait_until_warm(fleet: Any) -> None:
+    """Until the worker's trainer has imported everything: it then stands still."""
+    worker = psutil.Process(fleet.hosts[0].pid)
+    spent = -1.0
+    while True:
+        trainers = worker.children(recursive=True)
+        now = sum(sum(process.cpu_times()[:2]) for process in trainers)
+        if trainers and now > 2 and now - spent < 0.05:
+            return
+        spent = now
+        time.sleep(1.5)
 
 
 def cold(spec: Path) -> float:
