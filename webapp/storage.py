@@ -45,12 +45,12 @@ class _Guarded(File):  # type: ignore[type-arg]
 
     def __init__(self, file: IO[bytes], go_on: Callable[[], bool]) -> None:
         super().__init__(file)
-        self._go_on = go_on
+        self._source, self._go_on = file, go_on
 
     def read(self, *size: int) -> bytes:
         if not self._go_on():
             raise Abandoned(f"storing {self.name} was abandoned")
-        data: bytes = self.file.read(*size)
+        data: bytes = self._source.read(*size)
         return data
 
 
@@ -75,10 +75,7 @@ def put(path: Path, key: str, *, move: bool = False, go_on: Callable[[], bool] =
             path.rename(partial)
         else:
             with path.open("rb") as source, partial.open("wb") as copy:
-                while piece := source.read(CHUNK):
-                    if not go_on():
-                        raise Abandoned(f"storing {path} was abandoned")
-                    copy.write(piece)
+                shutil.copyfileobj(_Guarded(source, go_on), copy, CHUNK)
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         if not go_on():

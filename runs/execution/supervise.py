@@ -92,8 +92,8 @@ class Supervision:
         finally:
             self._abandoned.set()
             self._trainer.kill()
-            for _, copy, _source in self._copies:
-                copy.cancel()
+            for pending in self._copies:
+                pending[1].cancel()
             self._files.submit(self._tidy)  # the last that this thread does
             self._files.shutdown(wait=False)
             self._lease.end()

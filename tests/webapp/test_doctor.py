@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import socket
-import stat
 from collections import namedtuple
 from datetime import timedelta
 from io import StringIO

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -299,11 +299,11 @@ def test_a_copy_that_fails_leaves_what_was_there(
     storage.put(source, "a/weights")
     before = read("a/weights")
 
-    def full(start: Path, end: Path) -> None:
-        end.write_bytes(b"half")
+    def full(start: IO[bytes], end: IO[bytes], size: int) -> None:
+        end.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(OSError, match="No space left"):
         storage.put(source, "a/weights")
     assert read("a/weights") == before

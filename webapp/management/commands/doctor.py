@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import shutil
 import smtplib
-import subprocess
 import time
 import uuid
 from collections.abc import Callable
