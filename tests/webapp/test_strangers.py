@@ -39,6 +39,7 @@ SHARED = {
     "catalog:list", "catalog:hub", "catalog:add_hub_model", "catalog:add_folder",
     "accounts:sign_out", "accounts:profile", "accounts:save_profile", "accounts:set_password",
     "accounts:create_token", "accounts:workspace", "accounts:create_workspace", "accounts:add_member",
+    "accounts:limits", "accounts:set_limits",  # 403 but for site administrators
 }  # fmt: skip
 
 
@@ -81,6 +82,7 @@ class Theirs:
         filled = route.removeprefix("^")
         ids: dict[str, Any] = {"runs/": self.run.pk, "datasets/": self.dataset.pk, "tokens/": self.token.pk}
         ids["members/"] = self.member.pk
+        ids["workspaces/"] = self.workspace.pk
         for part, value in ids.items():
             if part in filled:
                 filled = filled.replace("<int:pk>", str(value)).replace("{run_id}", str(value))
@@ -258,6 +260,9 @@ BODIES: dict[str, dict[str, Any]] = {
         "data": {"model": "own-model", "dataset": 0, "method": "head"},
         "content_type": "application/json",
     },
+    "/api/v1/runs/{run_id}/extend": {"data": {"max_steps": 5}, "content_type": "application/json"},
+    "/api/v1/runs/{run_id}/priority": {"data": {"priority": "high"}, "content_type": "application/json"},
+    "/api/v1/runs/{run_id}/duplicate": {"data": {}, "content_type": "application/json"},
     "/api/v1/datasets": {"data": {"file": b"text,label\na,b\n"}},
 }
 
