@@ -14,8 +14,8 @@ from typing import Any
 from django.db.models.functions import Lower
 
 from runs.advice.fitting import fitting_tasks, tasks_of_model, why_not_dataset, why_not_model
-from runs.advice.methods import Advice, optimiser_steps, suggested_method
 from runs.advice.memory import Memory, estimate
+from runs.advice.methods import Advice, optimiser_steps, suggested_method
 from runs.fleet import Fleet, fleet
 from runs.forms import ColumnsForm, NameForm, SettingsForm, WhenForm
 from runs.launch import queue_for_now
@@ -27,7 +27,6 @@ from runs.training.tasks.common import Method, Task
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.requests import Request
-
 
 # What the launch calls them, and where they stand in the form.
 WHEN_FIELDS = {"after": "after", "not_before": "not_before", "time_limit_seconds": "time_limit_hours"}
@@ -280,7 +279,9 @@ class Choosing:
         if self._is_link and self.again:
             initial = scheduling_of(self.again)
         else:
-            typed = {name.partition("-")[2]: self.data[name] for name in self.data if name.startswith("when-")}
+            typed = {
+                name.partition("-")[2]: self.data[name] for name in self.data if name.startswith("when-")
+            }
             initial = {name: value for name, value in typed.items() if value}
         return WhenForm(None, workspace=workspace, estimate=total, initial=initial)
 

@@ -66,7 +66,9 @@ def extend(run: Run, by: User, asked: dict[str, Any]) -> Run:
         instead = f"This run ends by its {found.setting.title.lower()}: give {name}."
         raise LaunchError({other: instead})
     if name not in wanted:
-        raise LaunchError({name: f"Say how many {found.unit} it should have in all, more than {found.now:g}."})
+        raise LaunchError(
+            {name: f"Say how many {found.unit} it should have in all, more than {found.now:g}."}
+        )
     task = results.task_of(run)
     assert task is not None
     try:

@@ -74,11 +74,18 @@ class WhenForm(forms.Form):
     UNITS = {"time_limit_hours": "hours", "memory_gb": "GB"}
 
     def __init__(
-        self, data: Any, *, workspace: Workspace, estimate: int | None = None, initial: dict[str, Any] | None = None
+        self,
+        data: Any,
+        *,
+        workspace: Workspace,
+        estimate: int | None = None,
+        initial: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(data, prefix="when", initial=initial)
         open_runs = Run.objects.filter(workspace=workspace, status__in=WAITABLE).order_by("-pk")
-        self._runs = {str(run.pk): run for run in open_runs.only("name", "status", "workspace")[:MOST_OFFERED]}
+        self._runs = {
+            str(run.pk): run for run in open_runs.only("name", "status", "workspace")[:MOST_OFFERED]
+        }
         named = [(pk, f"{run.name} ({run.get_status_display().lower()})") for pk, run in self._runs.items()]
         fields: dict[str, Any] = self.fields
         fields["after"].choices = [("", "– none –"), *named]

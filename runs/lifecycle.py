@@ -242,7 +242,11 @@ def prioritise(run_id: int, by: User | None, priority: int) -> Run:
 def start_now(run_id: int, by: User | None) -> Run:
     """Have a run wait no longer for its time or for another run, but only for a worker."""
     run = _change(
-        "freed", run_id, f"To start without waiting{_by(by)}.", where=~Q(waits_for=W.NOTHING), waits_for=W.NOTHING
+        "freed",
+        run_id,
+        f"To start without waiting{_by(by)}.",
+        where=~Q(waits_for=W.NOTHING),
+        waits_for=W.NOTHING,
     )
     if run is None:
         raise _refusal(run_id, "started", "Only one that waits for its time or for another run can be.")

@@ -123,9 +123,7 @@ class RunPage:
         """(name, title, whether it is the run's) of each, while it may be changed."""
         if self.run.status not in CHANGES["prioritised"].sources:
             return []
-        return [
-            (each.name.lower(), each.label, each == self.run.priority) for each in reversed(Run.Priority)
-        ]
+        return [(each.name.lower(), each.label, each == self.run.priority) for each in reversed(Run.Priority)]
 
     @property
     def scheduling(self) -> list[tuple[str, str]]:

@@ -27,7 +27,9 @@ class DuplicateIn(SchedulingIn):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="id of a model")
-    dataset: int | None = Field(None, description="id of a dataset; left out: the same version of the same one")
+    dataset: int | None = Field(
+        None, description="id of a dataset; left out: the same version of the same one"
+    )
     method: str = ""
     task: str = ""
     columns: dict[str, str] | None = None
@@ -114,7 +116,9 @@ def duplicate_run(request: HttpRequest, run_id: int, payload: DuplicateIn) -> An
     run = get_object_or_404(runs_of(request), pk=run_id)
     model = run.base_model if payload.model is None else chosen_model(token, payload.model)
     version = run.dataset_version if payload.dataset is None else chosen_version(token, payload.dataset)
-    wrong = {name: found for name, found in (("model", model), ("dataset", version)) if isinstance(found, str)}
+    wrong = {
+        name: found for name, found in (("model", model), ("dataset", version)) if isinstance(found, str)
+    }
     if isinstance(model, str) or isinstance(version, str):
         raise ApiError(422, "invalid", next(iter(wrong.values())), wrong)
     try:

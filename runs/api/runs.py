@@ -136,7 +136,13 @@ def run_out(request: HttpRequest, run: Run, workers: list[Worker] | None = None)
     }
 
 
-_PLAIN = {field.name for field in Run._meta.get_fields()} - {"artifacts", "failure", "priority", "after", "made_from"}
+_PLAIN = {field.name for field in Run._meta.get_fields()} - {
+    "artifacts",
+    "failure",
+    "priority",
+    "after",
+    "made_from",
+}
 
 
 def runs_of(request: Any) -> Any:
@@ -171,7 +177,9 @@ def launch_run(request: HttpRequest, payload: RunIn) -> Any:
     require_editor(request)
     token: Any = request.auth  # type: ignore[attr-defined]
     model, version = chosen_model(token, payload.model), chosen_version(token, payload.dataset)
-    wrong = {name: found for name, found in (("model", model), ("dataset", version)) if isinstance(found, str)}
+    wrong = {
+        name: found for name, found in (("model", model), ("dataset", version)) if isinstance(found, str)
+    }
     if isinstance(model, str) or isinstance(version, str):
         raise ApiError(422, "invalid", next(iter(wrong.values())), wrong)
     try:

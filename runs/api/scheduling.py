@@ -25,9 +25,7 @@ class SchedulingIn(Schema):
     )
     after: int | None = Field(None, description="id of a run that has to succeed first")
     time_limit_seconds: int | None = Field(None, description="then it saves a checkpoint and ends")
-    memory_gb: float | None = Field(
-        None, gt=0, le=10_000, description="of one device; estimated if left out"
-    )
+    memory_gb: float | None = Field(None, gt=0, le=10_000, description="of one device; estimated if left out")
 
 
 class WaitingOut(Schema):

@@ -6,97 +6,132 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0003_limits'),
-        ('catalog', '0001_initial'),
-        ('datasets', '0001_initial'),
-        ('runs', '0001_initial'),
+        ("accounts", "0003_limits"),
+        ("catalog", "0001_initial"),
+        ("datasets", "0001_initial"),
+        ("runs", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Usage',
+            name="Usage",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('day', models.DateField()),
-                ('gpu_seconds', models.FloatField(default=0)),
-                ('slot_seconds', models.FloatField(default=0)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("day", models.DateField()),
+                ("gpu_seconds", models.FloatField(default=0)),
+                ("slot_seconds", models.FloatField(default=0)),
             ],
         ),
         migrations.RemoveIndex(
-            model_name='run',
-            name='run_next_to_claim',
+            model_name="run",
+            name="run_next_to_claim",
         ),
         migrations.AddField(
-            model_name='run',
-            name='after',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='followers', to='runs.run'),
+            model_name="run",
+            name="after",
+            field=models.ForeignKey(
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="followers",
+                to="runs.run",
+            ),
         ),
         migrations.AddField(
-            model_name='run',
-            name='limit_counts_after',
+            model_name="run",
+            name="limit_counts_after",
             field=models.IntegerField(default=0),
         ),
         migrations.AddField(
-            model_name='run',
-            name='made_from',
-            field=models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='copies', to='runs.run'),
+            model_name="run",
+            name="made_from",
+            field=models.ForeignKey(
+                null=True, on_delete=django.db.models.deletion.SET_NULL, related_name="copies", to="runs.run"
+            ),
         ),
         migrations.AddField(
-            model_name='run',
-            name='memory_bytes',
+            model_name="run",
+            name="memory_bytes",
             field=models.BigIntegerField(null=True),
         ),
         migrations.AddField(
-            model_name='run',
-            name='not_before',
+            model_name="run",
+            name="not_before",
             field=models.DateTimeField(null=True),
         ),
         migrations.AddField(
-            model_name='run',
-            name='priority',
-            field=models.SmallIntegerField(choices=[(-1, 'Low'), (0, 'Normal'), (1, 'High')], default=0),
+            model_name="run",
+            name="priority",
+            field=models.SmallIntegerField(choices=[(-1, "Low"), (0, "Normal"), (1, "High")], default=0),
         ),
         migrations.AddField(
-            model_name='run',
-            name='rank',
+            model_name="run",
+            name="rank",
             field=models.SmallIntegerField(default=0),
         ),
         migrations.AddField(
-            model_name='run',
-            name='time_limit_seconds',
+            model_name="run",
+            name="time_limit_seconds",
             field=models.IntegerField(null=True),
         ),
         migrations.AddField(
-            model_name='run',
-            name='waits_for',
-            field=models.CharField(blank=True, choices=[('', 'a worker'), ('time', 'its time'), ('run', 'another run')], default='', max_length=4),
+            model_name="run",
+            name="waits_for",
+            field=models.CharField(
+                blank=True,
+                choices=[("", "a worker"), ("time", "its time"), ("run", "another run")],
+                default="",
+                max_length=4,
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status', 'queued'), ('waits_for', '')), fields=['workspace', 'queue', '-rank', 'queued_at', 'id'], include=('memory_bytes',), name='run_next_to_claim'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("status", "queued"), ("waits_for", "")),
+                fields=["workspace", "queue", "-rank", "queued_at", "id"],
+                include=("memory_bytes",),
+                name="run_next_to_claim",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status', 'queued'), ('waits_for', ''), ('rank__lt', 1)), fields=['queued_at'], name='run_to_move_up'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("status", "queued"), ("waits_for", ""), ("rank__lt", 1)),
+                fields=["queued_at"],
+                name="run_to_move_up",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status', 'queued'), ('waits_for', 'time')), fields=['not_before'], name='run_due_by_time'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("status", "queued"), ("waits_for", "time")),
+                fields=["not_before"],
+                name="run_due_by_time",
+            ),
         ),
         migrations.AddIndex(
-            model_name='run',
-            index=models.Index(condition=models.Q(('status', 'running')), fields=['workspace'], name='run_running_by_workspace'),
+            model_name="run",
+            index=models.Index(
+                condition=models.Q(("status", "running")),
+                fields=["workspace"],
+                name="run_running_by_workspace",
+            ),
         ),
         migrations.AddField(
-            model_name='usage',
-            name='workspace',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='accounts.workspace'),
+            model_name="usage",
+            name="workspace",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE, related_name="+", to="accounts.workspace"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='usage',
-            constraint=models.UniqueConstraint(fields=('workspace', 'day'), name='one_usage_a_day'),
+            model_name="usage",
+            constraint=models.UniqueConstraint(fields=("workspace", "day"), name="one_usage_a_day"),
         ),
     ]

@@ -10,7 +10,6 @@ from webapp.accounts.models import OwnedModel
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import DatasetVersion
 
-
 READY = models.Q(status="queued", waits_for="")  # for a worker: nothing else has to happen before
 
 

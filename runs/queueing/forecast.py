@@ -43,7 +43,9 @@ def forecast(run: Run) -> Forecast:
     workers = [worker for worker in online() if _may_hold(worker, run)]
     queues = {queue for worker in workers for queue in worker.queues} | {run.queue}
     ready = Run.objects.filter(READY, queue__in=queues)
-    rows = list(ready.select_related("base_model", "dataset_version").order_by("queued_at")[: MOST_PLAYED + 1])
+    rows = list(
+        ready.select_related("base_model", "dataset_version").order_by("queued_at")[: MOST_PLAYED + 1]
+    )
     if len(rows) > MOST_PLAYED:
         return Forecast(_ahead_of_many(run), None)
     if run.pk not in {row.pk for row in rows}:

@@ -108,8 +108,7 @@ def _next(lines: Mapping[int, list[Queued]], state: Mapping[int, Place]) -> Queu
     first = [
         line[0]
         for workspace, line in lines.items()
-        if line
-        and ((limit := state[workspace].limit) is None or state[workspace].running < limit)
+        if line and ((limit := state[workspace].limit) is None or state[workspace].running < limit)
     ]
 
     def order(run: Queued) -> tuple[float, ...]:

@@ -59,7 +59,9 @@ def release_due() -> int:
         found = [row[0] for row in cursor.fetchall()]
     still = Q(waits_for=W.TIME, not_before__lte=Now())
     told = "Its time has come."
-    return sum(lifecycle._change("due", pk, told, where=still, waits_for=W.NOTHING) is not None for pk in found)
+    return sum(
+        lifecycle._change("due", pk, told, where=still, waits_for=W.NOTHING) is not None for pk in found
+    )
 
 
 def release_followers() -> int:

@@ -70,7 +70,9 @@ def _behind(run: Run) -> Waiting:
         )
     if other.status in {Run.Status.FAILED, Run.Status.CANCELLED}:
         how = "failed" if other.status == Run.Status.FAILED else "was cancelled"
-        reason = f"That run {how}, so this one does not start by itself. It does if that one succeeds after all."
+        reason = (
+            f"That run {how}, so this one does not start by itself. It does if that one succeeds after all."
+        )
         return Waiting(f"Waiting for “{other.name}”", reason, blocked=True, may_start_now=True, after=other)
     return Waiting(f"Starts once “{other.name}” has succeeded", may_start_now=True, after=other)
 
@@ -104,7 +106,9 @@ def _stopping(run: Run) -> Waiting:
     silent = (timezone.now() - beat).total_seconds()
     # A worker that is well looks every second, and is heard of with every heartbeat.
     if silent > settings.HEARTBEAT_SECONDS + 5 or not told:
-        return Waiting(headline, f"Waiting for the worker's answer: its last heartbeat was {duration(silent)} ago.")
+        return Waiting(
+            headline, f"Waiting for the worker's answer: its last heartbeat was {duration(silent)} ago."
+        )
     return Waiting(headline, "Saving a checkpoint …")
 
 

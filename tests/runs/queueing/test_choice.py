@@ -223,7 +223,10 @@ def test_an_estimate_that_is_a_little_above_does_not_keep_a_run_out(
 
 
 def test_a_run_that_somebody_is_changing_is_passed_over_and_not_waited_for(
-    queue: Callable[..., Run], place: Callable[..., Workspace], worker: Worker, monkeypatch: pytest.MonkeyPatch
+    queue: Callable[..., Run],
+    place: Callable[..., Workspace],
+    worker: Worker,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from runs.queueing import choice
 

@@ -45,7 +45,9 @@ def at_once(count: int, action: Callable[[], Any]) -> list[Any]:
     return results
 
 
-def test_many_workers_together_keep_to_a_workspaces_limit(new_run: Callable[..., Run], worker: Worker) -> None:
+def test_many_workers_together_keep_to_a_workspaces_limit(
+    new_run: Callable[..., Run], worker: Worker
+) -> None:
     runs = [lifecycle.submit(new_run(), None) for _ in range(10)]
     place = runs[0].workspace
     place.max_concurrent_runs = 3

@@ -85,7 +85,14 @@ def test_places_are_those_that_were_given_when_it_is_asked_twice() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "says"),
-    [(60, "1 min"), (750, "12 min"), (3600, "1 h"), (5000, "1 h 30 min"), (7 * 3600 + 1900, "8 h"), (90_000, "1 d 1 h")],
+    [
+        (60, "1 min"),
+        (750, "12 min"),
+        (3600, "1 h"),
+        (5000, "1 h 30 min"),
+        (7 * 3600 + 1900, "8 h"),
+        (90_000, "1 d 1 h"),
+    ],
 )
 def test_an_expected_start_is_as_precise_as_it_deserves(seconds: float, says: str) -> None:
     assert _about(seconds) == says

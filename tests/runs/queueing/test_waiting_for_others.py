@@ -113,7 +113,9 @@ def test_a_follower_of_what_has_succeeded_already_starts_at_once(
     assert lifecycle.submit(new_run(after=first), None).waits_for == ""
 
 
-def test_a_chain_runs_in_its_order(new_run: Callable[..., Run], first: Run, follower: Run, worker: Worker) -> None:
+def test_a_chain_runs_in_its_order(
+    new_run: Callable[..., Run], first: Run, follower: Run, worker: Worker
+) -> None:
     third = lifecycle.submit(new_run(name="third", after=follower), None)
     order = []
     for _ in range(3):

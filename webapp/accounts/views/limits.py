@@ -22,7 +22,8 @@ def _page(request: Request, wrong: LimitsForm | None = None, status: int = 200) 
     found = Workspace.objects.annotate(people=Count("memberships")).order_by(Lower("name"), "pk")
     page = Paginator(found, A_PAGE).get_page(request.GET.get("page"))
     rows = [
-        (place, wrong if wrong and wrong.instance.pk == place.pk else _form(place)) for place in page.object_list
+        (place, wrong if wrong and wrong.instance.pk == place.pk else _form(place))
+        for place in page.object_list
     ]
     return render(request, "accounts/limits.html", {"page": page, "rows": rows}, status=status)
 
