@@ -65,7 +65,7 @@ class WhenForm(forms.Form):
         error_messages={"min_value": "At least a minute, which is 0.017 hours."},
     )
     memory_gb = forms.FloatField(
-        label="Memory of a device",
+        label="Memory that it needs",
         required=False,
         min_value=0.1,
         max_value=10_000,
@@ -95,7 +95,7 @@ class WhenForm(forms.Form):
             "Left empty: as soon as a worker is free."
         )
         known = f"about {size(estimate)}" if estimate else "unknown for this model"
-        fields["memory_gb"].help_text = f"Left empty, it is estimated: {known}."
+        fields["memory_gb"].help_text = f"On each device. Left empty, it is estimated: {known}."
 
     def parts(self) -> list[tuple[forms.BoundField, str]]:
         """(field, unit) in their order."""

@@ -65,7 +65,7 @@ ORDER BY candidate.rank DESC,
     (coalesce(used.slot_seconds, 0) + coalesce(running.slot_seconds, 0)) / greatest(workspace.queue_weight, 0.001),
     candidate.queued_at, candidate.id
 LIMIT 1
-"""
+"""  # noqa: S608 – of constants alone
 
 LOCK = """
 SELECT 1 FROM runs_run WHERE id = %s AND status = 'queued' AND waits_for = '' FOR UPDATE SKIP LOCKED

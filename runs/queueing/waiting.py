@@ -46,6 +46,7 @@ def waiting(run: Run, *, workers: list[Worker] | None = None, listed: bool = Fal
         return _stopping(run)
     if run.status != Run.Status.QUEUED:
         return None
+    workers = routing.online() if workers is None else workers
     if run.waits_for == Run.WaitsFor.TIME and run.not_before is not None:
         reason = routing.lacking(run, workers)
         return Waiting(f"Starts at {moment(run)}", reason, starts_at=run.not_before, may_start_now=True)
@@ -53,7 +54,8 @@ def waiting(run: Run, *, workers: list[Worker] | None = None, listed: bool = Fal
         return _behind(run)
     expected = Forecast(None, None) if listed else forecast(run)
     if reason := routing.lacking(run, workers):
-        return Waiting("Waiting for a worker", reason, expected.ahead, blocked=True)
+        # With workers that cannot hold it, how many are before it says nothing.
+        return Waiting("Waiting for a worker", reason, None if workers else expected.ahead, blocked=True)
     if limit := _limit_reached(run):
         return Waiting("Waiting for its turn", limit, expected.ahead, expected.starts_at, blocked=True)
     return Waiting("Waiting for a worker", "", expected.ahead, expected.starts_at)
