@@ -12,13 +12,15 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
+from runs.execution import checkpoints
+from runs.execution.log_file import printed
 from runs.lifecycle import hold, succeed
+from runs.logs import TAIL_BYTES, TAIL_LINES
 from runs.models import Artifact, Attempt, Run
 from webapp import storage
 
 log = logging.getLogger(__name__)
 ARTIFACTS_OF_AN_ATTEMPT = re.compile(r"runs/\d+/artifacts/attempt-\d+")
-TAIL_LINES, TAIL_BYTES = 200, 64_000
 
 
 class BrokenPromise(Exception):
@@ -47,7 +49,7 @@ def store_artifacts(
             size, digest = source.stat().st_size, storage.sha256_of(source)
             if (size, digest) != (file["size"], file["sha256"]):
                 raise BrokenPromise(f"{file['name']} has other bytes than announced")
-            storage.put(source, key, move=True)
+            storage.put(source, key, move=True, go_on=go_on)
         elif not storage.exists(key):  # or else it was moved by a try that failed further on
             raise BrokenPromise(f"{file['name']} is missing")
         rows.append(
@@ -76,6 +78,7 @@ def finish(attempt: Attempt, metrics: dict[str, float], artifacts: list[Artifact
             row.pk = None
         Artifact.objects.bulk_create(artifacts)
         succeed(attempt, metrics)
+        checkpoints.keep_last(attempt)
 
 
 def _remove(folders: set[str]) -> None:
@@ -87,8 +90,8 @@ def _remove(folders: set[str]) -> None:
                 log.warning("The replaced files %s could not be removed.", folder, exc_info=True)
 
 
-def remember_log(attempt: Attempt, tail: str) -> None:
-    """Show the newest lines on the run's page."""
+def remember_tail(attempt: Attempt, tail: str) -> None:
+    """The last lines stay with the attempt, wherever its whole log goes."""
     with transaction.atomic():
         hold(attempt)
         Attempt.objects.filter(pk=attempt.pk).update(log_tail=tail)
@@ -104,12 +107,4 @@ def tail_of(path: Path) -> str:
             data = source.read()
     except FileNotFoundError:
         return ""
-    # A progress bar draws its line over and over: what a terminal would still show is its last state.
-    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in data.decode(errors="replace").split("\n")]
-    return "\n".join(lines[-TAIL_LINES - 1 :]).replace("\x00", "")
-
-
-def store_log(attempt: Attempt, path: Path) -> None:
-    """Keep an attempt's whole log."""
-    if path.exists():
-        storage.put(path, f"runs/{attempt.run_id}/logs/attempt-{attempt.number}.log")
+    return "\n".join(printed(line) for line in data.split(b"\n")[-TAIL_LINES - 1 :])

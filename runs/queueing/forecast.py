@@ -15,7 +15,7 @@ from runs.advice.methods import optimiser_steps
 from runs.models import Attempt, Run, Usage, Worker
 from runs.models.run import READY
 from runs.queueing.outlook import Outlook, Place, Queued, Running, outlook
-from runs.queueing.routing import TOLERANCE, memory_for, online
+from runs.queueing.routing import TOLERANCE, memory_for, online, taking
 
 MOST_PLAYED = 300  # runs; with more in the queue only the place is told
 HISTORY = 200  # earlier runs of a model that are looked at
@@ -40,7 +40,7 @@ class Forecast:
 
 def forecast(run: Run) -> Forecast:
     """Of a run that is ready. A handful of queries, and for long queues one that counts them."""
-    workers = [worker for worker in online() if _may_hold(worker, run)]
+    workers = [worker for worker in taking(online()) if _may_hold(worker, run)]
     queues = {queue for worker in workers for queue in worker.queues} | {run.queue}
     ready = Run.objects.filter(READY, queue__in=queues)
     rows = list(

@@ -17,8 +17,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from runs.training.context import Context
 from runs.training.events import TrainingFailure
+from runs.training.saving import Saver, Timer
 
-SECONDS_BETWEEN_CHECKPOINTS = 540.0  # with the time that saving takes, at most ten minutes are lost
 MEMORY_NAME = "tuneboard.json"
 # Of the Trainer's logs, what is a series for people.
 TRAIN_SERIES = ("loss", "learning_rate", "grad_norm")
@@ -108,21 +108,22 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
 class Pacing(TrainerCallback):  # type: ignore[misc]
     """Decides when to save, when to stop early, and when to leave because the run was asked to."""
 
-    def __init__(self, context: Context, memory: Memory, patience: int) -> None:
-        self.context, self.memory, self.patience = context, memory, patience
-        self.saved_at = time.monotonic()
+    def __init__(self, context: Context, memory: Memory, saver: Saver, patience: int) -> None:
+        self.context, self.memory, self.saver, self.patience = context, memory, saver, patience
+        self.timer = Timer(60 * float(context.settings["save_minutes"]), saver)
         self.leaving = False
         self.stopped_early = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.saved_at = time.monotonic()
+        self.timer.restart()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if time.monotonic() - self.saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
+        self.saver.check()
+        if self.timer.due():
             control.should_save = True
         if self.context.should_stop and state.global_step < state.max_steps:
             self.leaving = True
@@ -141,4 +142,4 @@ class Pacing(TrainerCallback):  # type: ignore[misc]
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.saved_at = time.monotonic()
+        self.timer.restart()

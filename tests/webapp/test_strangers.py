@@ -14,8 +14,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 
-from runs.models import Artifact, Run
+from runs.models import Artifact, Attempt, Log, LogChunk, Run
 from webapp import storage
 from webapp.accounts.models import ApiToken, Membership, User, Workspace
 from webapp.accounts.people import create_user
@@ -40,6 +41,9 @@ SHARED = {
     "accounts:sign_out", "accounts:profile", "accounts:save_profile", "accounts:set_password",
     "accounts:create_token", "accounts:workspace", "accounts:create_workspace", "accounts:add_member",
     "accounts:limits", "accounts:set_limits",  # 403 but for site administrators
+    "housekeeping:page", "housekeeping:preview", "housekeeping:save", "housekeeping:reset", "housekeeping:count",
+    "housekeeping:site", "housekeeping:site_preview", "housekeeping:site_save", "housekeeping:orphans",
+    "housekeeping:delete_orphans",
 }  # fmt: skip
 
 
@@ -92,6 +96,7 @@ class Theirs:
         filled = filled.replace("{name}", "model.safetensors").replace("<slug:name>", "0")
         filled = filled.replace("<slug:slug>", "which-language").replace("{slug}", "which-language")
         filled = filled.replace("<str:secret>", "guess")
+        filled = filled.replace("<int:attempt>", "1").replace("{attempt}", "1")
         assert not re.search(r"[<{]", filled), f"teach this test to fill in {filled}"
         return "/" + filled.lstrip("/")
 
@@ -145,6 +150,9 @@ def theirs(db: None, tmp_path: Any) -> Theirs:
         size=len(SECRET),
         sha256="0" * 64,
     )
+    attempt = Attempt.objects.create(run=run, number=1, lease_until=timezone.now(), log_tail=SECRET)
+    Log.objects.create(attempt=attempt, read=9, size=len(SECRET) + 1, lines=1)
+    LogChunk.objects.create(attempt=attempt, start=0, first_line=1, data=f"{SECRET}\n".encode())
     token = ApiToken.issue(owner, workspace, f"Token {SECRET}")[0]
     return Theirs(workspace, owner, owner.memberships.get(), run, dataset, model, token)
 
@@ -264,6 +272,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/runs/{run_id}/priority": {"data": {"priority": "high"}, "content_type": "application/json"},
     "/api/v1/runs/{run_id}/duplicate": {"data": {}, "content_type": "application/json"},
     "/api/v1/datasets": {"data": {"file": b"text,label\na,b\n"}},
+    "/api/v1/storage/preview": {"data": {"run_days": 0}, "content_type": "application/json"},
+    "/api/v1/storage/rule": {"data": {"run_days": 0}, "content_type": "application/json"},
 }
 
 

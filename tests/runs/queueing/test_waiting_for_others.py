@@ -199,3 +199,11 @@ def test_a_run_that_no_worker_could_hold_says_what_is_missing(new_run: Callable[
     found = waiting(fresh(run))
     assert found and found.blocked
     assert found.reason == "It needs about 14.0 GB on one GPU; the largest that is online has 8.0 GB."
+
+
+def test_a_run_does_not_count_on_workers_that_drain(new_run: Callable[..., Run], worker: Worker) -> None:
+    run = lifecycle.submit(new_run(), None)
+    assert (found := waiting(fresh(run))) and not found.blocked and found.starts_at
+    Worker.objects.filter(pk=worker.pk).update(draining=True)
+    found = waiting(fresh(run))
+    assert found and found.blocked and "No worker takes runs at present" in found.reason
