@@ -149,19 +149,18 @@ def test_the_deployments_limit_stays(submit: Submit, claim: Claim, settings: Any
 def test_an_extended_run_keeps_its_files_until_the_longer_one_has_its_own(
     submit: Submit, claim: Claim, supervise: Supervise
 ) -> None:
-    from runs.models import Checkpoint
     from webapp import storage
 
     run = supervise(claim_of(submit(steps=5, checkpoint_every=5), claim)).wait()
     old = run.artifacts.get(name="weights.txt").storage_key
-    # As it is after a success: the last checkpoint is still there. A damaged one would be passed over.
-    Checkpoint.objects.create(run=run, step=5, storage_prefix=f"runs/{run.pk}/checkpoints/5-1", size_bytes=1)
+    assert run.checkpoints.get().step == 5, "the last one is kept after a success"
     lifecycle.extend(run.pk, None, "steps", 9, "9 steps")
     assert run.artifacts.count() == 2 and storage.exists(old)
     again = supervise(claim()).wait()
     assert (again.status, stored_weights(again)) == ("succeeded", weights_of(7, 9))
     assert again.artifacts.get(name="weights.txt").storage_key != old
     assert not storage.exists(old)
+    assert again.attempts.get(number=2).resumed_from_step == 5
 
 
 def test_an_extension_that_fails_keeps_the_files(submit: Submit, claim: Claim, supervise: Supervise) -> None:
