@@ -38,7 +38,7 @@ class WhenForm(forms.Form):
         choices=Run.Priority.choices,
         coerce=int,
         required=False,
-        empty_value=int(Run.Priority.NORMAL),
+        empty_value=None,
         initial=int(Run.Priority.NORMAL),
         help_text="High goes before normal, normal before low. Workspaces take turns all the same.",
     )
@@ -111,7 +111,7 @@ class WhenForm(forms.Form):
         said = self.cleaned_data
         hours, memory = said["time_limit_hours"], said["memory_gb"]
         return Scheduling(
-            priority=said["priority"],
+            priority=Run.Priority.NORMAL if said["priority"] is None else said["priority"],
             not_before=said["not_before"],
             after=self._runs.get(said["after"]),
             time_limit_seconds=round(hours * 3600) if hours else None,

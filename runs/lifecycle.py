@@ -33,7 +33,7 @@ S = Run.Status
 D = Run.Desired
 W = Run.WaitsFor
 # A run that a person sends into the queue again: to its end, with its time limit counted from now on.
-AFRESH = {
+AFRESH: dict[str, Any] = {
     "queued_at": Now(),
     "started_at": None,  # the time in between is no part of how long it takes
     "waits_for": W.NOTHING,
@@ -385,6 +385,7 @@ def lose(attempt: Attempt, failure: dict[str, Any]) -> Run:
             raise LeaseLost(f"run {attempt.run_id} is no longer running attempt {attempt.number}")
         if name := LEAVING.get(D(run.desired)):
             target = CHANGES[name].target
+            assert target is not None
             return _end_with(attempt, str(target), name, f"{target.label}. {failure['message']}")
         if run.attempt < run.attempts_allowed:
             message = (

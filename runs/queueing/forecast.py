@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -98,7 +99,7 @@ def _places(ids: Iterable[int]) -> dict[int, Place]:
 
 
 def _ahead_of_many(run: Run) -> int:
-    values = {"workspace": run.workspace_id, "queue": run.queue, "rank": run.rank}
+    values: dict[str, Any] = {"workspace": run.workspace_id, "queue": run.queue, "rank": run.rank}
     with connection.cursor() as cursor:
         cursor.execute(MANY_AHEAD, {**values, "since": run.queued_at, "run": run.pk})
         return int(cursor.fetchone()[0])

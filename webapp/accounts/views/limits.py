@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Count
@@ -28,7 +31,7 @@ def _page(request: Request, wrong: LimitsForm | None = None, status: int = 200) 
     return render(request, "accounts/limits.html", {"page": page, "rows": rows}, status=status)
 
 
-def _form(place: Workspace, data: object = None) -> LimitsForm:
+def _form(place: Workspace, data: Mapping[str, Any] | None = None) -> LimitsForm:
     return LimitsForm(data, instance=place, prefix=f"w{place.pk}")
 
 
