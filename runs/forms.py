@@ -38,7 +38,7 @@ class WhenForm(forms.Form):
         choices=Run.Priority.choices,
         coerce=int,
         required=False,
-        empty_value=int(Run.Priority.NORMAL),
+        empty_value=None,
         initial=int(Run.Priority.NORMAL),
         help_text="High goes before normal, normal before low. Workspaces take turns all the same.",
     )
@@ -65,7 +65,7 @@ class WhenForm(forms.Form):
         error_messages={"min_value": "At least a minute, which is 0.017 hours."},
     )
     memory_gb = forms.FloatField(
-        label="Memory of a device",
+        label="Memory that it needs",
         required=False,
         min_value=0.1,
         max_value=10_000,
@@ -95,7 +95,7 @@ class WhenForm(forms.Form):
             "Left empty: as soon as a worker is free."
         )
         known = f"about {size(estimate)}" if estimate else "unknown for this model"
-        fields["memory_gb"].help_text = f"Left empty, it is estimated: {known}."
+        fields["memory_gb"].help_text = f"On each device. Left empty, it is estimated: {known}."
 
     def parts(self) -> list[tuple[forms.BoundField, str]]:
         """(field, unit) in their order."""
@@ -111,7 +111,7 @@ class WhenForm(forms.Form):
         said = self.cleaned_data
         hours, memory = said["time_limit_hours"], said["memory_gb"]
         return Scheduling(
-            priority=said["priority"],
+            priority=Run.Priority.NORMAL if said["priority"] is None else said["priority"],
             not_before=said["not_before"],
             after=self._runs.get(said["after"]),
             time_limit_seconds=round(hours * 3600) if hours else None,

@@ -108,7 +108,10 @@ def launch(
         time_limit_seconds=scheduling.time_limit_seconds,
         memory_bytes=scheduling.memory_bytes or memory_needed(base_model, how.slug, checked),
     )
-    return lifecycle.submit(run, user)
+    try:
+        return lifecycle.submit(run, user)
+    except lifecycle.NotAllowed as refused:
+        raise LaunchError({"after": str(refused)}) from refused
 
 
 def queue_for_now() -> str:

@@ -33,8 +33,9 @@ S = Run.Status
 D = Run.Desired
 W = Run.WaitsFor
 # A run that a person sends into the queue again: to its end, with its time limit counted from now on.
-AFRESH = {
+AFRESH: dict[str, Any] = {
     "queued_at": Now(),
+    "started_at": None,  # the time in between is no part of how long it takes
     "waits_for": W.NOTHING,
     "rank": F("priority"),
     "limit_counts_after": F("attempt"),
@@ -139,7 +140,9 @@ def submit(run: Run, by: User | None) -> Run:
         run.created_by = by
     with transaction.atomic():
         if run.after_id is not None:  # it cannot end between this look and our insert
-            run.after = Run.objects.select_for_update(of=("self",)).get(pk=run.after_id)
+            run.after = Run.objects.select_for_update(of=("self",)).filter(pk=run.after_id).first()
+            if run.after is None:
+                raise NotAllowed("The run that this one was to follow has been deleted meanwhile.")
         run.waits_for = release.waits_for(run)
         run.save(force_insert=True)
         told = f"Submitted{_by(by)}{release.in_order_to_wait(run)}."
@@ -382,6 +385,7 @@ def lose(attempt: Attempt, failure: dict[str, Any]) -> Run:
             raise LeaseLost(f"run {attempt.run_id} is no longer running attempt {attempt.number}")
         if name := LEAVING.get(D(run.desired)):
             target = CHANGES[name].target
+            assert target is not None
             return _end_with(attempt, str(target), name, f"{target.label}. {failure['message']}")
         if run.attempt < run.attempts_allowed:
             message = (

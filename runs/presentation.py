@@ -138,7 +138,7 @@ class RunPage:
         if run.time_limit_seconds:
             rows.append(("Time limit", duration(run.time_limit_seconds)))
         if run.memory_bytes:
-            rows.append(("Memory of a device", f"about {size(run.memory_bytes)}"))
+            rows.append(("Memory", f"about {size(run.memory_bytes)}"))
         return rows
 
     @cached_property

@@ -13,7 +13,8 @@ from pydantic import ConfigDict
 from runs import downloads, next_steps
 from runs.api.scheduling import SchedulingIn, WaitingOut, scheduling_of, waiting_out
 from runs.launch import LaunchError, launch
-from runs.models import Run
+from runs.models import Run, Worker
+from runs.queueing.routing import online
 from webapp.api import ERRORS, MOST_ROWS, ApiError, require_editor
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
@@ -121,8 +122,8 @@ class PointsOut(Schema):
     more: bool
 
 
-def run_out(request: HttpRequest, run: Run) -> dict[str, Any]:
-    """A run as answers show it."""
+def run_out(request: HttpRequest, run: Run, workers: list[Worker] | None = None) -> dict[str, Any]:
+    """A run as answers show it; `workers`: those online, for one run of a list."""
     row = {name: getattr(run, name) for name in RunOut.model_fields if name in _PLAIN}
     artifacts = [
         {
@@ -144,7 +145,7 @@ def run_out(request: HttpRequest, run: Run) -> dict[str, Any]:
         "priority": Run.Priority(run.priority).name.lower(),
         "after": run.after_id,
         "made_from": run.made_from_id,
-        "waiting": waiting_out(run),
+        "waiting": waiting_out(run, workers),
     }
 
 
@@ -239,7 +240,8 @@ def list_runs(
     if task:
         runs = runs.filter(task=task)
     page = runs.order_by("-created_at", "-pk")[offset : offset + limit]
-    return {"items": [run_out(request, run) for run in page], "count": runs.count()}
+    workers = online()
+    return {"items": [run_out(request, run, workers) for run in page], "count": runs.count()}
 
 
 @router.get("/{int:run_id}", response={200: RunOut, **ERRORS}, summary="One run")

@@ -9,7 +9,7 @@ from django.utils import timezone
 from ninja import Field, Schema
 
 from runs.launch import Scheduling
-from runs.models import Run
+from runs.models import Run, Worker
 from runs.queueing.waiting import waiting
 from webapp.api import ApiError
 
@@ -29,7 +29,10 @@ class SchedulingIn(Schema):
 
 
 class WaitingOut(Schema):
-    """Why a queued run has not started. `blocked`: it does not until something changes."""
+    """Why a queued run has not started. `blocked`: it does not until something changes.
+
+    `ahead` and `expected_start` are null where they cannot be told, and in lists.
+    """
 
     message: str
     reason: str
@@ -71,9 +74,9 @@ def _run(pk: int | None, runs: Any) -> Run | None:
     return found
 
 
-def waiting_out(run: Run) -> dict[str, Any] | None:
-    """Of a queued run, or one that is asked to stop."""
-    found = waiting(run)
+def waiting_out(run: Run, workers: list[Worker] | None = None) -> dict[str, Any] | None:
+    """Of a queued run, or one that is asked to stop. `workers`: those online, for one run of a list."""
+    found = waiting(run, workers=workers, listed=workers is not None)
     if found is None:
         return None
     return {

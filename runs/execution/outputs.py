@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ from runs.lifecycle import hold, succeed
 from runs.logs import TAIL_BYTES, TAIL_LINES
 from runs.models import Artifact, Attempt, Run
 from webapp import storage
+
+log = logging.getLogger(__name__)
+ARTIFACTS_OF_AN_ATTEMPT = re.compile(r"runs/\d+/artifacts/attempt-\d+")
 
 
 class BrokenPromise(Exception):
@@ -62,12 +68,26 @@ def finish(attempt: Attempt, metrics: dict[str, float], artifacts: list[Artifact
     """The run has succeeded, and these are its files: one transaction."""
     with transaction.atomic():
         hold(attempt)
-        Artifact.objects.filter(run=attempt.run_id).delete()
+        # Files of an earlier success, which the run was extended from.
+        earlier = Artifact.objects.filter(run=attempt.run_id)
+        keys = earlier.values_list("storage_key", flat=True)
+        folders = {"/".join(key.split("/")[:4]) for key in keys}
+        earlier.delete()
+        transaction.on_commit(partial(_remove, folders - {artifact_prefix(attempt)}))
         for row in artifacts:  # a try whose answer was lost may have given them keys
             row.pk = None
         Artifact.objects.bulk_create(artifacts)
         succeed(attempt, metrics)
         checkpoints.keep_last(attempt)
+
+
+def _remove(folders: set[str]) -> None:
+    for folder in folders:
+        if ARTIFACTS_OF_AN_ATTEMPT.fullmatch(folder):
+            try:
+                storage.delete_under(folder)
+            except Exception:  # it costs space, no more
+                log.warning("The replaced files %s could not be removed.", folder, exc_info=True)
 
 
 def remember_tail(attempt: Attempt, tail: str) -> None:

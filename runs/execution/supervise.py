@@ -27,6 +27,7 @@ from runs.execution.event_file import EventFile
 from runs.execution.ingest import take_in
 from runs.execution.lease import Lease
 from runs.execution.log_keeper import LogKeeper
+from runs.execution.stopping import TimeLimit
 from runs.execution.trainer import Trainer, oom_kills
 from runs.lifecycle import LeaseLost
 from runs.models import Artifact, Attempt, Run
@@ -69,7 +70,7 @@ class Supervision:
         self._copies: list[tuple[dict[str, Any], Future[int], Path]] = []  # event, copying, its source
         self._copied = 0
         self._asked_at: float | None = None
-        self._limit: stopping.TimeLimit | None = None
+        self._limit: TimeLimit | None = None
         self._time_is_up = False
         self._started = time.monotonic()
         self._log = LogKeeper(attempt, self._workdir / "log.txt")

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -65,7 +66,7 @@ ORDER BY candidate.rank DESC,
     (coalesce(used.slot_seconds, 0) + coalesce(running.slot_seconds, 0)) / greatest(workspace.queue_weight, 0.001),
     candidate.queued_at, candidate.id
 LIMIT 1
-"""
+"""  # noqa: S608 – of constants alone
 
 LOCK = """
 SELECT 1 FROM runs_run WHERE id = %s AND status = 'queued' AND waits_for = '' FOR UPDATE SKIP LOCKED
@@ -95,7 +96,7 @@ def next_run(offers: Mapping[str, int | None], skip: Iterable[int] = ()) -> int 
     `offers`: for each queue the largest memory estimate in bytes that fits; None where that is not known.
     `skip`: runs that turned out to be in somebody else's hands.
     """
-    values = {
+    values: dict[str, Any] = {
         "zone": settings.TIME_ZONE,
         "queues": list(offers),
         "memory": list(offers.values()),

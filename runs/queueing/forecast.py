@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
+from typing import Any
 
 from django.conf import settings
 from django.db import connection
@@ -15,7 +16,7 @@ from runs.advice.methods import optimiser_steps
 from runs.models import Attempt, Run, Usage, Worker
 from runs.models.run import READY
 from runs.queueing.outlook import Outlook, Place, Queued, Running, outlook
-from runs.queueing.routing import TOLERANCE, memory_for, online
+from runs.queueing.routing import TOLERANCE, memory_for, online, taking
 
 MOST_PLAYED = 300  # runs; with more in the queue only the place is told
 HISTORY = 200  # earlier runs of a model that are looked at
@@ -40,7 +41,7 @@ class Forecast:
 
 def forecast(run: Run) -> Forecast:
     """Of a run that is ready. A handful of queries, and for long queues one that counts them."""
-    workers = [worker for worker in online() if _may_hold(worker, run)]
+    workers = [worker for worker in taking(online()) if _may_hold(worker, run)]
     queues = {queue for worker in workers for queue in worker.queues} | {run.queue}
     ready = Run.objects.filter(READY, queue__in=queues)
     rows = list(
@@ -98,7 +99,7 @@ def _places(ids: Iterable[int]) -> dict[int, Place]:
 
 
 def _ahead_of_many(run: Run) -> int:
-    values = {"workspace": run.workspace_id, "queue": run.queue, "rank": run.rank}
+    values: dict[str, Any] = {"workspace": run.workspace_id, "queue": run.queue, "rank": run.rank}
     with connection.cursor() as cursor:
         cursor.execute(MANY_AHEAD, {**values, "since": run.queued_at, "run": run.pk})
         return int(cursor.fetchone()[0])

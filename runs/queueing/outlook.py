@@ -62,8 +62,8 @@ def outlook(
 ) -> Outlook:
     """Play the queue forward until this run starts. `slots` hold one run each."""
     state = {key: Place(place.weight, place.limit, place.used) for key, place in places.items()}
-    for each in (*waiting, *running):
-        state.setdefault(each.workspace, Place())
+    for workspace in {run.workspace for run in waiting} | {held.workspace for held in running}:
+        state.setdefault(workspace, Place())
     lines: dict[int, list[Queued]] = {}
     for run in sorted(waiting, key=lambda run: (-run.rank, run.since, run.id)):
         lines.setdefault(run.workspace, []).append(run)

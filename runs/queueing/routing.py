@@ -8,6 +8,7 @@ from datetime import timedelta
 from django.conf import settings
 from django.utils import timezone
 
+from runs.execution import admission
 from runs.models import Run, Worker
 from webapp.templatetags.ui import size
 
@@ -20,6 +21,12 @@ def online() -> list[Worker]:
     """Those heard of within a lease."""
     since = timezone.now() - timedelta(seconds=settings.LEASE_SECONDS)
     return list(Worker.objects.filter(last_seen_at__gte=since))
+
+
+def taking(workers: Iterable[Worker]) -> list[Worker]:
+    """Of these workers those that take runs: neither draining nor refused for their version."""
+    deployment = admission.deployed()
+    return [worker for worker in workers if not (worker.draining or admission.refusal(worker, deployment))]
 
 
 def device_memory(worker: Worker, devices: Sequence[int] | None = None) -> list[int]:
@@ -69,7 +76,10 @@ def why_nowhere(queue: str, memory_bytes: int | None, workers: list[Worker] | No
     workers = online() if workers is None else workers
     if not workers:
         return "No worker is online: it starts as soon as one is."
-    serving = [worker for worker in workers if queue in worker.queues]
+    able = taking(workers)
+    if not able:
+        return "No worker takes runs at present: those that are online are draining or of another version."
+    serving = [worker for worker in able if queue in worker.queues]
     if not serving:
         return f"No worker that is online takes runs of its queue, “{queue}”: it starts as soon as one does."
     if memory_bytes is None:

@@ -23,7 +23,7 @@ CROSS JOIN LATERAL (SELECT greatest(0, extract(epoch FROM
 WHERE a.id = %(attempt)s
 ON CONFLICT (workspace_id, day) DO UPDATE SET gpu_seconds = runs_usage.gpu_seconds + excluded.gpu_seconds,
     slot_seconds = runs_usage.slot_seconds + excluded.slot_seconds
-"""
+"""  # noqa: S608 – of constants alone
 NOW = f"""
 SELECT count(a.id), coalesce(sum(greatest(1, {GPUS})), 0),
     coalesce(sum({GPUS} * took.seconds), 0) + coalesce((SELECT gpu_seconds FROM runs_usage
@@ -32,7 +32,7 @@ FROM runs_run r JOIN runs_attempt a ON a.run_id = r.id AND a.number = r.attempt
 CROSS JOIN LATERAL (SELECT greatest(0, extract(epoch FROM now() - greatest(a.started_at,
     date_trunc('day', now() AT TIME ZONE %(zone)s) AT TIME ZONE %(zone)s))) AS seconds) took
 WHERE r.status = 'running' AND r.workspace_id = %(workspace)s
-"""
+"""  # noqa: S608 – of constants alone
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.utils import timezone
 
-from runs.models import Attempt, Run
+from runs.models import Attempt, Run, Worker
 from runs.queueing import routing
-from runs.queueing.forecast import forecast
+from runs.queueing.forecast import Forecast, forecast
 from runs.queueing.release import moment
 from runs.queueing.usage import used_by
 from webapp.templatetags.ui import duration, number
@@ -37,20 +37,25 @@ class Waiting:
         return "Starts within a minute" if left < 60 else f"Starts in about {_about(left)}"
 
 
-def waiting(run: Run) -> Waiting | None:
-    """Of a run that is queued, or running but asked to stop; None for all others."""
+def waiting(run: Run, *, workers: list[Worker] | None = None, listed: bool = False) -> Waiting | None:
+    """Of a run that is queued, or running but asked to stop; None for all others.
+
+    `listed`: one of many, for which place and expected start are left out; `workers`: those online.
+    """
     if run.status == Run.Status.RUNNING and run.desired != Run.Desired.GO_ON:
         return _stopping(run)
     if run.status != Run.Status.QUEUED:
         return None
+    workers = routing.online() if workers is None else workers
     if run.waits_for == Run.WaitsFor.TIME and run.not_before is not None:
-        reason = routing.lacking(run)
+        reason = routing.lacking(run, workers)
         return Waiting(f"Starts at {moment(run)}", reason, starts_at=run.not_before, may_start_now=True)
     if run.waits_for == Run.WaitsFor.RUN:
         return _behind(run)
-    if reason := routing.lacking(run):
-        return Waiting("Waiting for a worker", reason, forecast(run).ahead, blocked=True)
-    expected = forecast(run)
+    expected = Forecast(None, None) if listed else forecast(run)
+    if reason := routing.lacking(run, workers):
+        # With workers that cannot hold it, how many are before it says nothing.
+        return Waiting("Waiting for a worker", reason, None if workers else expected.ahead, blocked=True)
     if limit := _limit_reached(run):
         return Waiting("Waiting for its turn", limit, expected.ahead, expected.starts_at, blocked=True)
     return Waiting("Waiting for a worker", "", expected.ahead, expected.starts_at)

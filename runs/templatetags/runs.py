@@ -10,6 +10,9 @@ from django.utils.html import format_html
 
 from runs import results
 from runs.models import Run
+from runs.queueing.release import moment
+from runs.queueing.usage import Used, used_by
+from webapp.accounts.models import Workspace
 from webapp.templatetags.ui import NO_VALUE, duration
 
 register = template.Library()
@@ -30,6 +33,25 @@ def task_title(run: Run) -> str:
 @register.simple_tag
 def method_title(run: Run) -> str:
     return results.method_title(run)
+
+
+@register.simple_tag
+def waits_for(run: Run) -> str:
+    """What a queued run waits for besides a worker, in a line of a list."""
+    if run.waits_for == Run.WaitsFor.TIME and run.not_before is not None:
+        return f"not before {moment(run)}"
+    if run.waits_for != Run.WaitsFor.RUN:
+        return ""
+    if run.after is None:
+        return "after a run that is gone"
+    over = {Run.Status.FAILED: ", which failed", Run.Status.CANCELLED: ", which was cancelled"}
+    return f"after “{run.after.name}”{over.get(Run.Status(run.after.status), '')}"
+
+
+@register.simple_tag
+def usage_of(workspace: Workspace) -> Used:
+    """What the workspace runs now and has used today, for the page with its limits."""
+    return used_by(workspace.pk)
 
 
 @register.simple_tag

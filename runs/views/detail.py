@@ -14,12 +14,14 @@ from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
 from webapp.watching import watched_by_many
 
+WITH = ("base_model", "workspace", "after", "made_from")
+
 
 @polls(Run)
 @watched_by_many(Run, at_once=("status", "desired", "attempt", "phase"))
 @require_GET
 def detail(request: Request, pk: int) -> HttpResponse:
-    run = get_object_or_404(Run.objects.visible_to(request.user).select_related("base_model"), pk=pk)
+    run = get_object_or_404(Run.objects.visible_to(request.user).select_related(*WITH), pk=pk)
     tag = tag_of(run)
     if request.htmx and (unchanged := not_modified(request, tag)):
         return unchanged
@@ -34,7 +36,7 @@ def detail(request: Request, pk: int) -> HttpResponse:
 @require_GET
 def waiting(request: Request, pk: int) -> HttpResponse:
     """What the run waits for, which changes while the run itself does not."""
-    run = get_object_or_404(Run.objects.visible_to(request.user).select_related("workspace", "after"), pk=pk)
+    run = get_object_or_404(Run.objects.visible_to(request.user).select_related(*WITH), pk=pk)
     page = RunPage(run)
     found = page.waiting
     tag = tag_of_many("waiting", run.pk, found, found.expected if found else "")

@@ -23,6 +23,8 @@ def run_list(request: Request) -> HttpResponse:
     tag = tag_of_many("runs", request.get_full_path(), request.workspace and request.workspace.pk, state)
     if request.htmx and (unchanged := not_modified(request, tag)):
         return unchanged
-    page = Paginator(form.apply(mine).select_related("base_model"), A_PAGE).get_page(request.GET.get("page"))
+    page = Paginator(form.apply(mine).select_related("base_model", "after"), A_PAGE).get_page(
+        request.GET.get("page")
+    )
     context = {"page": page, "filter": form, "tag": tag, "active_count": state[2], "total": state[0]}
     return tagged(render(request, "runs/list.html#rows" if request.htmx else "runs/list.html", context), tag)

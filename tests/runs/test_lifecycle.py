@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from runs import lifecycle
-from runs.models import Attempt, Event, Run, Worker
+from runs.models import Attempt, Checkpoint, Event, Run, Worker
 
 S = Run.Status
 FAILURE = {"code": "crashed", "message": "It crashed.", "hint": "", "log_tail": []}
@@ -52,7 +53,7 @@ def attempt_of(run: Run) -> Attempt:
     return Attempt.objects.get(run=run, number=run.attempt)
 
 
-PEOPLE = {
+PEOPLE: dict[Any, str] = {
     (lifecycle.request_cancel, S.QUEUED): S.CANCELLED,
     (lifecycle.request_cancel, S.PAUSED): S.CANCELLED,
     (lifecycle.request_cancel, S.RUNNING): S.RUNNING,
@@ -61,8 +62,24 @@ PEOPLE = {
     (lifecycle.resume, S.PAUSED): S.QUEUED,
     (lifecycle.retry, S.FAILED): S.QUEUED,
     (lifecycle.retry, S.CANCELLED): S.QUEUED,
+    **{("extend", state): S.QUEUED for state in (S.SUCCEEDED, S.FAILED, S.CANCELLED, S.PAUSED)},
+    **{("prioritise", state): state for state in (S.QUEUED, S.PAUSED)},
 }
-ACTIONS = (lifecycle.request_cancel, lifecycle.request_pause, lifecycle.resume, lifecycle.retry)
+
+
+def extend(run_id: int, by: Any) -> Run:
+    """With a checkpoint in storage, as the page offers it only then."""
+    Checkpoint.objects.get_or_create(run_id=run_id, step=3, defaults={"storage_prefix": "x", "size_bytes": 1})
+    return lifecycle.extend(run_id, by, "num_train_epochs", 6.0, "6 epochs")
+
+
+def prioritise(run_id: int, by: Any) -> Run:
+    return lifecycle.prioritise(run_id, by, Run.Priority.HIGH)
+
+
+ACTIONS = (
+    lifecycle.request_cancel, lifecycle.request_pause, lifecycle.resume, lifecycle.retry, extend, prioritise,
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("state", S.values)
@@ -72,9 +89,10 @@ def test_people_may_do_what_the_table_says_and_nothing_else(
 ) -> None:
     run = run_in(state)
     stories = Event.objects.filter(run=run).count()
-    if (action, state) in PEOPLE:
+    key = action if (action, state) in PEOPLE else action.__name__
+    if (key, state) in PEOPLE:
         changed = action(run.pk, run.created_by)
-        assert changed.status == PEOPLE[action, S(state)]
+        assert changed.status == PEOPLE[key, S(state)]
         assert changed.row_version == run.row_version + 1
         assert Event.objects.filter(run=run).count() == stories + 1
         assert "by anna" in Event.objects.filter(run=run).latest("id").message
@@ -229,3 +247,25 @@ def test_success_keeps_the_newest_metrics_and_adds_the_final_ones(run_in: Callab
 def test_a_deleted_run_says_so(db: None) -> None:
     with pytest.raises(lifecycle.NotAllowed, match="deleted"):
         lifecycle.request_cancel(10**6, None)
+
+
+def test_extending_keeps_the_place_of_nothing_but_the_checkpoint(run_in: Callable[[str], Run]) -> None:
+    run = run_in(S.SUCCEEDED)
+    with pytest.raises(lifecycle.NotAllowed, match="no checkpoint"):
+        lifecycle.extend(run.pk, None, "num_train_epochs", 6.0, "6 epochs")
+    after = extend(run.pk, run.created_by)
+    assert after.settings == {"seed": 7, "num_train_epochs": 6.0}
+    assert (after.attempt, after.attempts_allowed, after.finished_at) == (1, 1 + 3, None)
+    assert Event.objects.filter(run=run).latest("id").message == "Extended by anna to 6 epochs."
+
+
+def test_a_run_that_waits_for_nothing_cannot_be_told_to_start(run_in: Callable[[str], Run]) -> None:
+    with pytest.raises(lifecycle.NotAllowed, match="it is queued"):
+        lifecycle.start_now(run_in(S.QUEUED).pk, None)
+
+
+def test_every_change_of_the_table_is_made_by_somebody() -> None:
+    places = [Path(lifecycle.__file__), *Path(lifecycle.__file__).parent.glob("queueing/*.py")]
+    code = "".join(path.read_text() for path in places)
+    for name in lifecycle.CHANGES:
+        assert code.count(f'"{name}"') > 1, name

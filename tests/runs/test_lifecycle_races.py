@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from runs import lifecycle
-from runs.models import Attempt, Event, Run, Worker
+from runs.models import Attempt, Checkpoint, Event, Run, Worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 FAILURE = {"code": "crashed", "message": "It crashed.", "hint": "", "log_tail": []}
@@ -137,6 +137,41 @@ def test_retrying_twice_at_once_queues_once(attempt: Attempt) -> None:
     assert sum(isinstance(result, Run) for result in results) == 1
     assert sum(isinstance(result, lifecycle.NotAllowed) for result in results) == 3
     assert Event.objects.filter(run=run, kind="retried").count() == 1
+
+
+def test_extending_twice_at_once_queues_once(attempt: Attempt) -> None:
+    run = lifecycle.succeed(attempt, {})
+    Checkpoint.objects.create(run=run, step=3, storage_prefix="x", size_bytes=1)
+    results = at_once(
+        *[
+            lambda n=n: lifecycle.extend(run.pk, None, "num_train_epochs", n, f"{n} epochs")
+            for n in range(4, 8)
+        ]
+    )
+    assert sum(isinstance(result, Run) for result in results) == 1, results
+    assert sum(isinstance(result, lifecycle.NotAllowed) for result in results) == 3, results
+    event = Event.objects.get(run=run, kind="extended")
+    assert Run.objects.get(pk=run.pk).settings["num_train_epochs"] == event.data["num_train_epochs"]
+
+
+def test_a_change_of_priority_and_a_claim_at_once_both_end_well(
+    new_run: Callable[..., Run], worker: Worker
+) -> None:
+    for _ in range(8):
+        run = lifecycle.submit(new_run(), None)
+        results = at_once(
+            lambda: lifecycle.claim(worker, ["cpu"]),
+            lambda run=run: lifecycle.prioritise(run.pk, None, Run.Priority.HIGH),
+        )
+        assert not any(
+            isinstance(result, Exception) and not isinstance(result, lifecycle.NotAllowed)
+            for result in results
+        ), results
+        if (
+            Run.objects.get(pk=run.pk).status == "queued"
+        ):  # the claim passed over a row that was being changed
+            assert lifecycle.claim(worker, ["cpu"]) is not None
+        assert Event.objects.filter(run=run, kind="started").count() == 1
 
 
 def test_a_deletion_and_a_claim_at_once_leave_either_a_run_at_work_or_nothing(

@@ -44,6 +44,7 @@ SHARED = {
     "accounts:sign_out", "accounts:profile", "accounts:save_profile", "accounts:set_password",
     "hosts:list", "hosts:detail", "hosts:points", "hosts:drain", "hosts:resume", "hosts:cost", "hosts:remove",
     "accounts:create_token", "accounts:workspace", "accounts:create_workspace", "accounts:add_member",
+    "accounts:limits", "accounts:set_limits",  # 403 but for site administrators
     "housekeeping:page", "housekeeping:preview", "housekeeping:save", "housekeeping:reset", "housekeeping:count",
     "housekeeping:site", "housekeeping:site_preview", "housekeeping:site_save", "housekeeping:orphans",
     "housekeeping:delete_orphans", "runs:delete_several",
@@ -96,6 +97,7 @@ class Theirs:
         filled = route.removeprefix("^")
         ids: dict[str, Any] = {"runs/": self.run.pk, "datasets/": self.dataset.pk, "tokens/": self.token.pk}
         ids["members/"], ids["hosts/"] = self.member.pk, self.host.pk
+        ids["workspaces/"] = self.workspace.pk
         ids |= {
             "channels/": self.channel.pk,
             "deliveries/": self.delivery.pk,
@@ -319,6 +321,9 @@ BODIES: dict[str, dict[str, Any]] = {
         "data": {"model": "own-model", "dataset": 0, "method": "head"},
         "content_type": "application/json",
     },
+    "/api/v1/runs/{run_id}/extend": {"data": {"max_steps": 5}, "content_type": "application/json"},
+    "/api/v1/runs/{run_id}/priority": {"data": {"priority": "high"}, "content_type": "application/json"},
+    "/api/v1/runs/{run_id}/duplicate": {"data": {}, "content_type": "application/json"},
     "/api/v1/datasets": {"data": {"file": b"text,label\na,b\n"}},
     "/api/v1/storage/preview": {"data": {"run_days": 0}, "content_type": "application/json"},
     "/api/v1/storage/rule": {"data": {"run_days": 0}, "content_type": "application/json"},

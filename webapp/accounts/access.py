@@ -53,3 +53,15 @@ def owner_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
         return view(request, *args, **kwargs)
 
     return checked
+
+
+def superuser_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """For what concerns all workspaces: site administrators, as `manage.py up` makes one."""
+
+    @wraps(view)
+    def checked(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not request.user.is_superuser:
+            raise PermissionDenied("Only a site administrator may do this.")
+        return view(request, *args, **kwargs)
+
+    return checked

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from webapp.accounts.views import profile, session, workspace
+from webapp.accounts.views import limits, profile, session, workspace
 
 app_name = "accounts"
 urlpatterns = [
@@ -18,4 +18,6 @@ urlpatterns = [
     path("workspace/members/", workspace.add_member, name="add_member"),
     path("workspace/members/<int:pk>/", workspace.change_member, name="change_member"),
     path("workspace/members/<int:pk>/remove/", workspace.remove_member, name="remove_member"),
+    path("workspaces/", limits.limits, name="limits"),
+    path("workspaces/<int:pk>/", limits.set_limits, name="set_limits"),
 ]

@@ -88,8 +88,10 @@ def test_a_duty_that_fails_keeps_no_other_from_its_turn(monkeypatch: pytest.Monk
     monkeypatch.setattr(dispatch, "reap", broken)
     monkeypatch.setattr(dispatch, "publish_waiting", lambda: done.append("publish"))
     monkeypatch.setattr(dispatch, "requeue_due", lambda: done.append("inspections"))
+    for name in ("release_due", "release_followers", "move_up"):
+        monkeypatch.setattr(dispatch, name, lambda name=name: done.append(name))
     dispatch.dispatch_once()
-    assert done == ["publish", "inspections"]
+    assert done == ["release_due", "release_followers", "move_up", "publish", "inspections"]
 
 
 @pytest.fixture
@@ -196,3 +198,27 @@ def unreachable(*_: Any, **__: Any) -> None:
     from kombu.exceptions import OperationalError
 
     raise OperationalError("connection refused")
+
+
+def test_two_dispatchers_at_once_take_a_lost_run_back_once(
+    submit: Callable[..., Run], claim: Callable[[], Attempt], broker: redis.Redis
+) -> None:
+    run = submit()
+    attempt = claim()
+    Attempt.objects.filter(pk=attempt.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
+    threads = [threading.Thread(target=dispatch.dispatch_once) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    run.refresh_from_db()
+    assert (run.status, run.attempt) == ("queued", 1)
+    assert run.events.filter(kind="lost").count() == 1
+
+
+def test_no_worker_is_woken_for_a_run_that_waits_for_something_else(
+    new_run: Callable[..., Run], scripted: None, broker: redis.Redis
+) -> None:
+    run = lifecycle.submit(new_run(not_before=timezone.now() + timedelta(hours=1)), None)
+    waits_since(run, 60)
+    assert dispatch.publish_waiting() == {} and broker.llen("cpu") == 0
