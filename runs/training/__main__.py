@@ -81,15 +81,7 @@ def train(workdir: Path, stop: threading.Event, log: Path | None = None) -> int:
     """Do the run in this folder; returns the exit status, after the last event is on disk."""
     if log is not None:
         _turn_output_to(log)
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stdout,
-        force=True,
-    )
-    logger = logging.getLogger("runs.training")
-    logger.setLevel(logging.INFO)
+    logger = begin_logging(logging.INFO)
 
     from runs.training.context import Context, Stopped
     from runs.training.events import EventWriter
@@ -100,6 +92,10 @@ def train(workdir: Path, stop: threading.Event, log: Path | None = None) -> int:
     try:
         spec = RunSpec.read(workdir)
         settings = spec.settings
+        if spec.processes * spec.nodes > 1:
+            from runs.training.launcher import launch
+
+            return launch(workdir, spec, stop)
         run(Context(workdir, spec, stop))
         return DONE
     except Stopped as stopped:
@@ -117,6 +113,20 @@ def train(workdir: Path, stop: threading.Event, log: Path | None = None) -> int:
                 "failed", code=failure.code, message=failure.message, hint=failure.hint
             )
         return FAILED
+
+
+def begin_logging(level: int) -> logging.Logger:
+    """Log to standard output: everybody's warnings, and our own lines from this level on."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stdout,
+        force=True,
+    )
+    logger = logging.getLogger("runs.training")
+    logger.setLevel(level)
+    return logger
 
 
 def run(context: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from runs.training import distributed
 from runs.training.context import Context
 from runs.training.events import TrainingFailure
 
@@ -122,9 +123,12 @@ class Pacing(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if time.monotonic() - self.saved_at >= SECONDS_BETWEEN_CHECKPOINTS:
+        # Several processes do the same at the same step; of their clocks, the first one's counts.
+        is_time = distributed.is_first() and time.monotonic() - self.saved_at >= SECONDS_BETWEEN_CHECKPOINTS
+        is_time, should_stop = distributed.agree(is_time, self.context.should_stop)
+        if is_time:
             control.should_save = True
-        if self.context.should_stop and state.global_step < state.max_steps:
+        if should_stop and state.global_step < state.max_steps:
             self.leaving = True
             control.should_save = control.should_training_stop = True
 

@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from runs.training import distributed
 from runs.training.callbacks import MEMORY_NAME, Memory, Pacing, Reporting
 from runs.training.context import Context, Stopped
 from runs.training.devices import device, use_bf16
@@ -36,9 +37,13 @@ def arguments(
     main_metric: str,
     higher_is_better: bool,
     kind: type[TrainingArguments] = TrainingArguments,
+    model: Any = None,
     **changes: Any,
 ) -> TrainingArguments:
-    """TrainingArguments out of the run's settings, for so many training rows; `changes` win."""
+    """TrainingArguments out of the run's settings, for so many training rows; `changes` win.
+
+    `model` decides how it is cut up where it is sharded over several processes.
+    """
     chosen = context.settings
     total = total_steps(chosen, rows)
     values: dict[str, Any] = {
@@ -73,6 +78,7 @@ def arguments(
         "report_to": "none",
         "log_level": "error",
         "push_to_hub": False,
+        **distributed.arguments(context.spec, model),
     }
     return kind(**{**values, **changes})
 
@@ -85,7 +91,7 @@ def total_steps(settings: dict[str, Any], rows: int) -> int:
 
 
 def _steps_an_epoch(settings: dict[str, Any], rows: int) -> int:
-    batches = math.ceil(rows / int(settings["per_device_train_batch_size"]))
+    batches = math.ceil(rows / (int(settings["per_device_train_batch_size"]) * distributed.world()))
     return max(1, math.ceil(batches / int(settings["gradient_accumulation_steps"])))
 
 
@@ -122,7 +128,7 @@ class EpochSampler(Sampler[int]):  # type: ignore[misc]
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
-class Resumable:
+class Resumable(distributed.AcrossRanks):
     """A mixin before transformers' Trainer or a subclass: exact resume, and checkpoints that are announced.
 
     Order in a class: `class TextTrainer(Resumable, Trainer)`. Give the Trainer no other callbacks for
@@ -146,7 +152,7 @@ class Resumable:
         trainer: Any = self
         dataset = train_dataset if train_dataset is not None else trainer.train_dataset
         args = trainer.args
-        batch_size = args.train_batch_size * args.gradient_accumulation_steps
+        batch_size = args.train_batch_size * args.gradient_accumulation_steps * distributed.world()
         return EpochSampler(dataset, args.seed, batch_size, self.lengths)
 
     # -- names of metrics --------------------------------------------------------------------------
@@ -187,8 +193,11 @@ class Resumable:
         self.memory.last_logged_step = int(trainer._globalstep_last_logged)
         folder = self.context.checkpoints_dir / f"checkpoint-{step}"
         folder.mkdir(parents=True, exist_ok=True)
-        self.memory.write(folder)
+        if distributed.is_first():
+            self.memory.write(folder)
         super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        if not distributed.is_first():
+            return
         to_disk(folder)
         keep = [int(path.name.split("-")[1]) for path in checkpoints_in(self.context.checkpoints_dir)]
         self.context.checkpoint(step, folder, is_best=step == trainer.state.best_global_step, keep=keep)
@@ -205,6 +214,9 @@ class Resumable:
         found = super()._prepare_for_training(max_steps, loader, resume_from_checkpoint)  # type: ignore[misc]
         if resume_from_checkpoint is not None and (Path(resume_from_checkpoint) / MEMORY_NAME).is_file():
             vars(self.memory).update(vars(Memory.read(Path(resume_from_checkpoint))))
+            self.memory.loss_sum = distributed.unlogged_loss(
+                Path(resume_from_checkpoint), self.memory.loss_sum
+            )
             self._resumed = True
         return found
 
@@ -223,13 +235,15 @@ class PlainTrainer(Resumable, Trainer):  # type: ignore[misc]
     """transformers' Trainer, resumable."""
 
 
-def fit(trainer: Any, context: Context) -> None:
-    """Train to the end, from the spec's checkpoint if it has one; the model then holds the best weights.
+def fit(trainer: Any, context: Context) -> Any:
+    """Train to the end, from the spec's checkpoint if it has one; returns the model with the best weights.
 
-    Raises Stopped if the run was asked to leave (a checkpoint is saved), TrainingFailure if it diverged.
+    Raises Stopped if the run was asked to leave (a checkpoint is saved), TrainingFailure if it diverged,
+    and PartDone in every process but the first, which has the whole model.
     """
-    if context.should_stop and context.spec.resume_from is None:
+    if distributed.agree(context.should_stop)[0] and context.spec.resume_from is None:
         raise Stopped(0)  # nothing is lost: it has not begun
+    skeleton = distributed.without_weights(trainer.model) if trainer.is_fsdp_enabled else None
     deterministic()
     resume = adopt_checkpoints(context)
     if resume is not None and _is_complete(resume, trainer.pacing.patience):
@@ -237,7 +251,7 @@ def fit(trainer: Any, context: Context) -> None:
         trainer.state = TrainerState.load_from_json(str(resume / TRAINER_STATE_NAME))
         best = context.checkpoints_dir / f"checkpoint-{trainer.state.best_global_step}"
         trainer._load_from_checkpoint(str(best if best.is_dir() else resume))
-        return
+        return distributed.brought_together(trainer.model, skeleton)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     if trainer.pacing.leaving:
         raise Stopped(trainer.state.global_step)
@@ -247,9 +261,13 @@ def fit(trainer: Any, context: Context) -> None:
             f"{trainer.memory.evaluations_without_gain} evaluations brought no improvement."
         )
     best_step = trainer.state.best_global_step
-    if trainer.state.best_model_checkpoint and best_step != trainer.state.global_step:
+    another_is_best = trainer.state.best_model_checkpoint and best_step != trainer.state.global_step
+    # Only the first process may have the best checkpoint on its disk, and only it needs its weights.
+    if distributed.agree(distributed.is_first() and bool(another_is_best))[0]:
         context.message(f"The weights of step {best_step}, the best on the validation rows, are kept.")
-        trainer._load_best_model()
+        if distributed.is_first() or distributed.is_sharded(trainer.model):
+            trainer._load_best_model()
+    return distributed.brought_together(trainer.model, skeleton)
 
 
 def _is_complete(checkpoint: Path, patience: int) -> bool:
@@ -263,6 +281,10 @@ def _is_complete(checkpoint: Path, patience: int) -> bool:
 
 def adopt_checkpoints(context: Context) -> Path | None:
     """Bring the spec's checkpoints into this work folder; returns the one to go on from."""
+    if not distributed.is_first_here():
+        distributed.wait_for_all()  # another process of this host does it
+        found = context.spec.resume_from
+        return context.checkpoints_dir / Path(found).name if found is not None else None
     adopted: list[Path | None] = []
     for given in (context.spec.resume_from, context.spec.best_checkpoint):
         if given is None:
@@ -274,6 +296,7 @@ def adopt_checkpoints(context: Context) -> Path | None:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(source, target)
         adopted.append(target)
+    distributed.wait_for_all()
     return adopted[0]
 
 
