@@ -21,8 +21,9 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
-from runs.execution.messages import wake
-from runs.models import Attempt, Event, Run, Worker
+from runs.execution import capacity
+from runs.execution.messages import queue_of, wake
+from runs.models import Attempt, Event, Node, Run, Worker
 from webapp.accounts.models import User
 
 S = Run.Status
@@ -173,29 +174,44 @@ def retry(run_id: int, by: User | None) -> Run:
 
 # -- done by workers and the dispatcher ------------------------------------------------------------
 def claim(worker: Worker, queues: Iterable[str]) -> Attempt | None:
-    """Take the run that has waited longest in these queues, with a lease; None if none waits."""
+    """Take the run that has waited longest in these queues, with a lease; None if none waits.
+
+    Runs on several hosts are claimed in runs/execution/gang.py.
+    """
     with transaction.atomic():
-        waiting = Run.objects.filter(status=S.QUEUED, queue__in=list(queues)).order_by("queued_at", "pk")
+        if capacity.promised(worker):
+            return None
+        waiting = Run.objects.filter(status=S.QUEUED, queue__in=list(queues), nodes=1)
+        waiting = waiting.order_by("queued_at", "pk")
         chosen = waiting.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True)
         run_id = chosen.first()
-        if run_id is None:
-            return None
+        return None if run_id is None else begin(run_id, worker)
+
+
+def begin(run_id: int, worker: Worker, others: Iterable[Worker] = ()) -> Attempt:
+    """Start an attempt of a queued run whose row the caller has locked, with a lease on each host.
+
+    `worker` leads it. The `others` hear of their part, if they do not look by themselves before.
+    """
+    lease_until = Now() + timedelta(seconds=settings.LEASE_SECONDS)
+    others = list(others)
+    with transaction.atomic():
         run = _change(
             "started",
             run_id,
-            f"Started on {worker.host}.",
-            data={"worker": worker.name},
+            f"Started on {', '.join(each.host for each in (worker, *others))}.",
+            data={"worker": worker.name, "workers": [each.name for each in (worker, *others)]},
             attempt=F("attempt") + 1,
             phase="preparing",
             started_at=Coalesce(F("started_at"), Now()),
         )
         assert run is not None  # its row is locked
         attempt = Attempt.objects.create(
-            run=run,
-            number=run.attempt,
-            worker=worker,
-            lease_until=Now() + timedelta(seconds=settings.LEASE_SECONDS),
+            run=run, number=run.attempt, worker=worker, lease_until=lease_until
         )
+        for rank, other in enumerate(others, 1):
+            Node.objects.create(attempt=attempt, rank=rank, worker=other, lease_until=lease_until)
+            transaction.on_commit(partial(wake, queue_of(other)))
         attempt.refresh_from_db()
         attempt.run = run
         return attempt

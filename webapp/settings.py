@@ -240,6 +240,8 @@ DISPATCH_SECONDS = amount("TUNEBOARD_DISPATCH_SECONDS", 5)
 STOP_GRACE_SECONDS = amount("TUNEBOARD_STOP_GRACE_SECONDS", 60)
 MAX_ATTEMPTS = int(amount("TUNEBOARD_MAX_ATTEMPTS", 3))
 WORKER_SLOTS = int(amount("TUNEBOARD_SLOTS", 0))  # 0: one a GPU, or one without GPUs
+RESERVE_SECONDS = amount("TUNEBOARD_RESERVE_SECONDS", 300)
+WORKER_ADDRESS = os.environ.get("TUNEBOARD_WORKER_ADDRESS") or ""
 RUN_TIME_LIMIT_SECONDS = amount("TUNEBOARD_RUN_TIME_LIMIT_SECONDS", 0)  # 0: none
 # Another training program that speaks the protocol of docs/architecture.md.
 TRAINER_COMMAND = shlex.split(os.environ.get("TUNEBOARD_TRAINER_COMMAND") or "")

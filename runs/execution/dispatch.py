@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from runs import lifecycle
+from runs.execution import capacity
 from runs.execution.messages import wake
 from runs.execution.outages import AWAY
 from runs.lifecycle import LeaseLost
@@ -66,7 +67,7 @@ def _messages_in(queue: str) -> int:
 
 def dispatch_once() -> None:
     """One round; each duty by itself, so that a failing one does not keep the others from theirs."""
-    for duty in (reap, publish_waiting, requeue_due):
+    for duty in (reap, capacity.finish_forgotten, publish_waiting, requeue_due):
         close_old_connections()
         try:
             duty()

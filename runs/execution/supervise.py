@@ -6,13 +6,14 @@ inputs, copying checkpoints, storing the result) is done by a second thread mean
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
@@ -20,10 +21,10 @@ from typing import Any, TypeVar
 from django.conf import settings
 
 from runs import lifecycle
-from runs.execution import checkpoints, failures, inputs, leftovers, outputs
+from runs.execution import checkpoints, failures, gang, inputs, leftovers, outputs
 from runs.execution.event_file import EventFile
 from runs.execution.ingest import take_in
-from runs.execution.lease import Lease
+from runs.execution.lease import LOOK_SECONDS, Lease
 from runs.execution.trainer import Trainer, oom_kills
 from runs.lifecycle import LeaseLost
 from runs.models import Artifact, Attempt, Run
@@ -34,8 +35,9 @@ T = TypeVar("T")
 TICK_SECONDS = 0.1
 LOG_SECONDS = 1.5
 STORAGE_WAITS = (1.0, 3.0, 9.0, 27.0, 60.0)  # seconds between tries to reach a storage that is away
+LOSSES = {"worker_lost", "crashed", "out_of_memory"}  # of another process, that may not happen again
 NO_ROOM_BYTES = 4 << 20
-DONE, FAILED_FOR_A_REASON, STOPPED = 0, 1, 3  # the trainer's exit statuses
+DONE, FAILED_FOR_A_REASON, STOPPED, LOST = 0, 1, 3, 4  # the trainer's exit statuses
 
 
 class Stopped(Exception):
@@ -50,9 +52,20 @@ class Supervision:
     """Carries one attempt to its end. `run` returns when nothing of it is left on this host."""
 
     def __init__(
-        self, attempt: Attempt, trainer: Trainer, stopping: threading.Event, versions: dict[str, str]
+        self,
+        attempt: Attempt,
+        trainer: Trainer,
+        stopping: threading.Event,
+        versions: dict[str, str],
+        devices: Sequence[int] | None = None,
     ) -> None:
-        """`trainer` is a warm one; `stopping` says that this worker is shutting down."""
+        """`trainer` is a warm one; `stopping` says that this worker is shutting down.
+
+        `devices`: indexes of the GPUs that the run gets; None leaves it all that there are.
+        """
+        self._devices = devices
+        self._others = gang.Others()
+        self._next_look_at_others = 0.0
         self._attempt = attempt
         self._trainer = trainer
         self._stopping = stopping
@@ -108,6 +121,8 @@ class Supervision:
         self._trainer.train(self._workdir)
         while (status := self._trainer.status()) is None:
             self._tick()
+            if self._others.failure is not None:
+                self._trainer.kill()
             time.sleep(TICK_SECONDS)
         while self._take_in():  # whatever it wrote last
             self._lease.keep()
@@ -124,7 +139,9 @@ class Supervision:
             self._store(partial(checkpoints.forget, self._attempt, step, reason))
         if found.resumed_from is not None:
             self._store(partial(checkpoints.resumed, self._attempt, found.resumed_from))
-        found.spec.write(self._workdir)
+        devices = None if self._devices is None else list(self._devices)
+        spec = dataclasses.replace(found.spec, devices=devices)
+        self._store(lambda: gang.lead(self._attempt, spec)).write(self._workdir)
         if self._must_stop():
             raise Stopped
 
@@ -134,6 +151,7 @@ class Supervision:
         self._take_in()
         self._finish_copies()
         self._show_log()
+        self._look_at_others()
         limit = settings.RUN_TIME_LIMIT_SECONDS
         if limit and time.monotonic() - self._started > limit:
             self._time_is_up = True
@@ -141,7 +159,15 @@ class Supervision:
             self._stop_trainer()
 
     def _must_stop(self) -> bool:
-        return self._stopping.is_set() or self._lease.desired != Run.Desired.GO_ON
+        leaving = self._stopping.is_set() or self._others.leaving
+        return leaving or self._lease.desired != Run.Desired.GO_ON
+
+    def _look_at_others(self) -> None:
+        """A run on several hosts ends here when it has ended there."""
+        now = time.monotonic()
+        if self._attempt.run.nodes > 1 and now >= self._next_look_at_others:
+            self._next_look_at_others = now + LOOK_SECONDS
+            self._others = self._store(lambda: gang.look_at_others(self._attempt))
 
     def _stop_trainer(self) -> None:
         now = time.monotonic()
@@ -160,7 +186,7 @@ class Supervision:
                 self._copy_checkpoint(event)
             elif event["type"] == "artifacts":
                 self._artifacts = event
-            elif event["type"] in {"done", "stopped", "failed"}:
+            elif event["type"] in {"done", "stopped", "failed", "lost"}:
                 self._ending = event
         self._store(lambda: take_in(self._attempt, lines))
         return bool(lines)
@@ -227,6 +253,13 @@ class Supervision:
             self._end(lambda: lifecycle.fail(attempt, told))
         elif stopped_by_us:
             self._end(lambda: lifecycle.leave(attempt))
+        elif (there := self._others.failure) is not None:
+            self._end_with_others(there)
+        elif status == LOST and kind == "lost":
+            told = failures.rank_lost(self._ending, tail, ooms=ran_out_of_memory)
+            if attempt.run.nodes > 1:
+                told = self._store(lambda: gang.verdict(attempt, told))
+            self._end_with_others(told)
         elif status == FAILED_FOR_A_REASON and kind == "failed":
             told = failures.reported(self._ending, tail)
             self._end(lambda: lifecycle.fail(attempt, told))
@@ -238,6 +271,11 @@ class Supervision:
             full = status == FAILED_FOR_A_REASON and shutil.disk_usage(self._workdir).free < NO_ROOM_BYTES
             told = failures.disk_full(tail) if full else failures.left_without_reason(status, tail)
             self._end(lambda: lifecycle.fail(attempt, told))
+
+    def _end_with_others(self, told: dict[str, Any]) -> None:
+        """As another process of the run has ended: what it cannot do ends the run, else it is tried again."""
+        change = lifecycle.lose if told["code"] in LOSSES else lifecycle.fail
+        self._end(lambda: change(self._attempt, told))
 
     def _succeed(self) -> None:
         for _, copy in self._copies:

@@ -17,6 +17,7 @@ from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from runs.execution import hosts, leftovers, slots
+from runs.execution.messages import queue_of
 from runs.execution.outages import AWAY, through_outages
 from runs.models import Worker
 
@@ -80,7 +81,7 @@ class WorkerProcess:
 
         celery = app.Worker(
             hostname=f"{self._values['host']}-{os.getpid()}@tuneboard",
-            queues=["data", *self._worker.queues],
+            queues=["data", *self._worker.queues, queue_of(self._worker)],
             concurrency=DATA_THREADS + 1,
             pool="threads",
             loglevel="WARNING",

@@ -38,7 +38,10 @@ class Run(OwnedModel):
     method = models.CharField(max_length=30)
     columns = models.JSONField()  # {role: column}
     settings = models.JSONField()  # every setting with its value, defaults filled in
-    queue = models.CharField(max_length=20, default="cpu")
+    queue = models.CharField(max_length=20, default="cpu")  # what it needs of each host: cpu, gpu1 …
+    nodes = models.IntegerField(default=1)  # hosts that train it together
+    processes = models.IntegerField(default=1)  # on each host: one a GPU
+    strategy = models.CharField(max_length=10, blank=True)  # how they share the work: ddp, fsdp2; "": alone
 
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     desired = models.CharField(max_length=10, choices=Desired.choices, default=Desired.GO_ON)
@@ -72,6 +75,11 @@ class Run(OwnedModel):
         return self.name
 
     @property
+    def world_size(self) -> int:
+        """How many processes train it together."""
+        return self.nodes * self.processes
+
+    @property
     def is_over(self) -> bool:
         """True once the status can change no more."""
         return self.status in {self.Status.SUCCEEDED, self.Status.FAILED, self.Status.CANCELLED}
@@ -87,6 +95,8 @@ class Attempt(models.Model):
     # How far the trainer's events.jsonl has been taken in; moves in the transaction of the rows.
     events_offset = models.BigIntegerField(default=0)
     resumed_from_step = models.BigIntegerField(null=True)
+    # host:port where the processes of several hosts meet; set by the leader once it is about to start.
+    rendezvous = models.CharField(max_length=300, blank=True)
     log_tail = models.TextField(blank=True)  # last lines of the trainer's output
     started_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True)

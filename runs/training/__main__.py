@@ -26,6 +26,8 @@ QUIET = {
     "DATASETS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
     "WANDB_DISABLED": "true",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for devices must not fix which ones this process sees
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS adds up in the same order each time
 }
 

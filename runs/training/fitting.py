@@ -153,7 +153,13 @@ class Resumable(distributed.AcrossRanks):
         dataset = train_dataset if train_dataset is not None else trainer.train_dataset
         args = trainer.args
         batch_size = args.train_batch_size * args.gradient_accumulation_steps * distributed.world()
-        return EpochSampler(dataset, args.seed, batch_size, self.lengths)
+        self._sampler = EpochSampler(dataset, args.seed, batch_size, self.lengths)
+        return self._sampler
+
+    def _run_epoch(self, model: Any, epoch: int, *args: Any, **kwargs: Any) -> Any:
+        """accelerate does not reach the sampler where it both skips batches and shares them out."""
+        self._sampler.set_epoch(epoch)
+        return super()._run_epoch(model, epoch, *args, **kwargs)  # type: ignore[misc]
 
     # -- names of metrics --------------------------------------------------------------------------
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:

@@ -39,7 +39,8 @@ def launch(workdir: Path, spec: RunSpec, stop: threading.Event, start_method: st
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):  # `_explain` says what counts
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     world, first = spec.processes * spec.nodes, spec.node_rank == 0
     where = f" on {spec.nodes} hosts" if spec.nodes > 1 else ""
     log.info("Starting %d processes%s (%s).", world, where, spec.strategy.upper())
@@ -206,20 +207,20 @@ def _explain(workdir: Path, spec: RunSpec, error: Any, stop: threading.Event) ->
         with contextlib.suppress(OSError):  # a full disk
             EventWriter(workdir / "events.jsonl").write("failed", **told)
         return FAILED
-    number, died = error.get_first_failure()
-    number, world = died.global_rank if died.global_rank >= 0 else number, spec.processes * spec.nodes
+    died = error.get_first_failure()[1]
+    where = " on its host" if spec.nodes > 1 else ""
+    which = f"Process {died.local_rank + 1} of {spec.processes}{where}"
     if died.exitcode < 0:
         try:
             name = signal.Signals(-died.exitcode).name
         except ValueError:
             name = f"signal {-died.exitcode}"
-        which = f"Process {number + 1} of {world}"
         return _lost(workdir, f"{which} was ended by {name}.", signal=-died.exitcode)
     if failures:
         return _lost(workdir, "The connection to the other processes of the run was lost.")
     if stop.is_set():
         return STOPPED
-    message = f"Process {number + 1} of {world} ended with status {died.exitcode} and without a reason."
+    message = f"{which} ended with status {died.exitcode} and without a reason."
     EventWriter(workdir / "events.jsonl").write(
         "failed", code="crashed", message=message, hint="The last lines of the log show where it was."
     )

@@ -61,6 +61,7 @@ class RunSpec:
     resume_from: str | None = None  # a checkpoint folder; `best_checkpoint` may lie beside it
     best_checkpoint: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    devices: list[int] | None = None  # GPUs of this host, as nvidia-smi counts; None: all that there are
     # How many train together, and how (runs/training/distributed.py).
     processes: int = 1  # on each host: one a GPU
     nodes: int = 1  # hosts

@@ -1,0 +1,169 @@
+"""Runs on several hosts: all of their hosts begin together or none does, and all let go together.
+
+One worker claims for all: in one transaction it finds enough others that are online, of the same versions
+and free, gives itself the attempt (it leads, and trains rank 0) and each other one a Node. Nobody holds
+a host while waiting for another: where there are not enough, nothing is written. The others learn of it
+by a message on their own queue, and by looking now and then.
+
+The leader says on the attempt where the processes are to meet, once it has its files; the others wait for
+that. From then on torchrun's c10d rendezvous brings the processes together. A node that does not begin,
+dies or fails ends the attempt; an attempt that is over ends its nodes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import socket
+import time
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db import connection, transaction
+from django.db.models.functions import Now
+
+from runs import lifecycle
+from runs.execution import capacity
+from runs.execution.failures import failure
+from runs.models import Attempt, Node, Run, Worker
+from runs.training.spec import RunSpec
+
+log = logging.getLogger(__name__)
+MOST_LOOKED_AT = 20  # runs on several hosts that wait, a look
+SAME_VERSIONS = ("tuneboard", "torch", "transformers")
+VERDICT_SECONDS = 8.0  # that a leader waits to hear from the others why they ended
+
+
+# -- claiming ------------------------------------------------------------------------------------------
+def claim(worker: Worker, queues: Sequence[str]) -> Attempt | None:
+    """Take the run on several hosts that has waited longest and can begin on all of them now.
+
+    `queues`: what the caller, who leads it, can hold. None if no run can begin, or if one on a single host
+    that the caller could hold has waited longer.
+    """
+    waiting = Run.objects.filter(status=Run.Status.QUEUED, queue__in=queues).order_by("queued_at", "pk")
+    if not waiting.filter(nodes__gt=1).exists():  # the usual case costs one look and no lock
+        return None
+    with transaction.atomic():
+        everyone = capacity.lock(capacity.online().values_list("pk", flat=True))
+        me = next((each for each in everyone if each.pk == worker.pk), None)
+        if me is None or capacity.promised(me):
+            return None
+        rooms = capacity.rooms(everyone)
+        alone = waiting.filter(nodes=1).values_list("queued_at", flat=True).first()
+        candidates = waiting.filter(nodes__gt=1)
+        if alone is not None:
+            candidates = candidates.filter(queued_at__lte=alone)
+        for run in candidates.select_for_update(skip_locked=True, of=("self",))[:MOST_LOOKED_AT]:
+            able = [
+                each
+                for each in everyone
+                if run.queue in each.queues and rooms[each.pk].holds(run.queue) and _alike(each, me)
+            ]
+            others = [each for each in able if each.pk != me.pk]
+            if len(others) < len(able) and len(able) >= run.nodes:
+                return lifecycle.begin(run.pk, me, others[: run.nodes - 1])
+    return None
+
+
+def _alike(one: Worker, other: Worker) -> bool:
+    """Whether both would compute the same: processes of other versions cannot even talk to each other."""
+    return all(one.versions.get(name) == other.versions.get(name) for name in SAME_VERSIONS)
+
+
+def next_node(worker: Worker) -> Node | None:
+    """Take up a part that this worker was given; None if there is none."""
+    mine = Node.objects.filter(worker=worker, started_at=None, finished_at=None)
+    for pk in mine.order_by("pk").values_list("pk", flat=True):
+        if mine.filter(pk=pk).update(started_at=Now()):
+            return Node.objects.select_related("attempt__run", "worker").get(pk=pk)
+    return None
+
+
+# -- leading -------------------------------------------------------------------------------------------
+def lead(attempt: Attempt, spec: RunSpec) -> RunSpec:
+    """The leader has its files: say where the processes meet. Raises LeaseLost."""
+    if attempt.run.nodes == 1:
+        return spec
+    address = own_address()
+    meeting = f"{f'[{address}]' if ':' in address else address}:{_free_port()}"
+    with transaction.atomic():
+        lifecycle.hold(attempt)
+        Attempt.objects.filter(pk=attempt.pk).update(rendezvous=meeting)
+    return dataclasses.replace(spec, rendezvous=meeting, address=address)
+
+
+@dataclasses.dataclass(frozen=True)
+class Others:
+    """How the other hosts of an attempt are."""
+
+    leaving: bool = False  # one of their workers is shutting down
+    failure: dict[str, Any] | None = None  # why one has ended: {code, message, hint, log_tail}
+
+
+def look_at_others(attempt: Attempt) -> Others:
+    """One look at the nodes of an attempt that leads."""
+    nodes = list(attempt.nodes.select_related("worker"))
+    for node in nodes:
+        if node.outcome in {"lost", "failed"}:
+            return Others(failure=node.failure or node_lost(node))
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT statement_timestamp()")
+        now = cursor.fetchone()[0]
+    for node in nodes:
+        if node.finished_at is None and node.lease_until < now:
+            return Others(failure=node_lost(node))
+    return Others(leaving=any(node.leaving for node in nodes))
+
+
+def verdict(attempt: Attempt, told: dict[str, Any]) -> dict[str, Any]:
+    """Why an attempt of several hosts was lost: what another one says, if it says more than the leader knows."""
+    until = time.monotonic() + VERDICT_SECONDS
+    while time.monotonic() < until:
+        found = look_at_others(attempt).failure
+        if found is not None:
+            return found
+        if not attempt.nodes.filter(finished_at=None).exists():
+            break
+        time.sleep(0.2)
+    return told
+
+
+def node_lost(node: Node) -> dict[str, Any]:
+    """The failure of an attempt of which one host is gone."""
+    host = node.worker.host if node.worker else "another host"
+    began = "stopped answering" if node.started_at else "did not begin"
+    return failure(
+        "worker_lost",
+        f"The worker on {host}, host {node.rank + 1} of the run, {began}.",
+        "See whether that host was restarted or ran out of memory, then try the run again: it goes on from its "
+        "last checkpoint.",
+        node.log_tail,
+    )
+
+
+# -- addresses -----------------------------------------------------------------------------------------
+def own_address() -> str:
+    """By which other hosts reach this one: as set, or that of the interface which leads to the database."""
+    if settings.WORKER_ADDRESS:
+        return str(settings.WORKER_ADDRESS)
+    database = settings.DATABASES["default"]
+    host, port = str(database.get("HOST") or ""), int(database.get("PORT") or 5432)
+    if not host or host.startswith("/") or urlsplit(f"//{host}").hostname in {"localhost", "127.0.0.1", "::1"}:
+        return "127.0.0.1"  # the database is on this host, and so are all workers unless they are told otherwise
+    try:
+        kind, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(kind, socket.SOCK_DGRAM) as probe:
+            probe.connect(target)  # sends nothing: it only chooses the way
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        log.warning("No way to %s (%s): other hosts are told 127.0.0.1.", host, error)
+        return "127.0.0.1"
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
