@@ -206,9 +206,7 @@ def begin(run_id: int, worker: Worker, others: Iterable[Worker] = ()) -> Attempt
             started_at=Coalesce(F("started_at"), Now()),
         )
         assert run is not None  # its row is locked
-        attempt = Attempt.objects.create(
-            run=run, number=run.attempt, worker=worker, lease_until=lease_until
-        )
+        attempt = Attempt.objects.create(run=run, number=run.attempt, worker=worker, lease_until=lease_until)
         for rank, other in enumerate(others, 1):
             Node.objects.create(attempt=attempt, rank=rank, worker=other, lease_until=lease_until)
             transaction.on_commit(partial(wake, queue_of(other)))

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import socket
-import time
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -101,6 +100,7 @@ class Others:
 
     leaving: bool = False  # one of their workers is shutting down
     failure: dict[str, Any] | None = None  # why one has ended: {code, message, hint, log_tail}
+    is_final: bool = False  # the same would happen again
 
 
 def look_at_others(attempt: Attempt) -> Others:
@@ -108,7 +108,7 @@ def look_at_others(attempt: Attempt) -> Others:
     nodes = list(attempt.nodes.select_related("worker"))
     for node in nodes:
         if node.outcome in {"lost", "failed"}:
-            return Others(failure=node.failure or node_lost(node))
+            return Others(failure=node.failure or node_lost(node), is_final=node.outcome == "failed")
     with connection.cursor() as cursor:
         cursor.execute("SELECT statement_timestamp()")
         now = cursor.fetchone()[0]
@@ -118,17 +118,9 @@ def look_at_others(attempt: Attempt) -> Others:
     return Others(leaving=any(node.leaving for node in nodes))
 
 
-def verdict(attempt: Attempt, told: dict[str, Any]) -> dict[str, Any]:
-    """Why an attempt of several hosts was lost: what another one says, if it says more than the leader knows."""
-    until = time.monotonic() + VERDICT_SECONDS
-    while time.monotonic() < until:
-        found = look_at_others(attempt).failure
-        if found is not None:
-            return found
-        if not attempt.nodes.filter(finished_at=None).exists():
-            break
-        time.sleep(0.2)
-    return told
+def patience(attempt: Attempt) -> float:
+    """Seconds that a leader waits for its own processes, or for the other hosts, to say why they ended."""
+    return VERDICT_SECONDS if attempt.run.nodes > 1 else 0.0
 
 
 def node_lost(node: Node) -> dict[str, Any]:
@@ -151,8 +143,14 @@ def own_address() -> str:
         return str(settings.WORKER_ADDRESS)
     database = settings.DATABASES["default"]
     host, port = str(database.get("HOST") or ""), int(database.get("PORT") or 5432)
-    if not host or host.startswith("/") or urlsplit(f"//{host}").hostname in {"localhost", "127.0.0.1", "::1"}:
-        return "127.0.0.1"  # the database is on this host, and so are all workers unless they are told otherwise
+    if (
+        not host
+        or host.startswith("/")
+        or urlsplit(f"//{host}").hostname in {"localhost", "127.0.0.1", "::1"}
+    ):
+        return (
+            "127.0.0.1"  # the database is on this host, and so are all workers unless they are told otherwise
+        )
     try:
         kind, _, _, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         with socket.socket(kind, socket.SOCK_DGRAM) as probe:

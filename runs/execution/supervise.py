@@ -35,7 +35,6 @@ T = TypeVar("T")
 TICK_SECONDS = 0.1
 LOG_SECONDS = 1.5
 STORAGE_WAITS = (1.0, 3.0, 9.0, 27.0, 60.0)  # seconds between tries to reach a storage that is away
-LOSSES = {"worker_lost", "crashed", "out_of_memory"}  # of another process, that may not happen again
 NO_ROOM_BYTES = 4 << 20
 DONE, FAILED_FOR_A_REASON, STOPPED, LOST = 0, 1, 3, 4  # the trainer's exit statuses
 
@@ -66,6 +65,7 @@ class Supervision:
         self._devices = devices
         self._others = gang.Others()
         self._next_look_at_others = 0.0
+        self._others_ended_at: float | None = None
         self._attempt = attempt
         self._trainer = trainer
         self._stopping = stopping
@@ -121,8 +121,6 @@ class Supervision:
         self._trainer.train(self._workdir)
         while (status := self._trainer.status()) is None:
             self._tick()
-            if self._others.failure is not None:
-                self._trainer.kill()
             time.sleep(TICK_SECONDS)
         while self._take_in():  # whatever it wrote last
             self._lease.keep()
@@ -168,6 +166,11 @@ class Supervision:
         if self._attempt.run.nodes > 1 and now >= self._next_look_at_others:
             self._next_look_at_others = now + LOOK_SECONDS
             self._others = self._store(lambda: gang.look_at_others(self._attempt))
+        if self._others.failure is not None:
+            # Its own processes end by themselves when the others are gone, and may know better why.
+            self._others_ended_at = self._others_ended_at or now
+            if now - self._others_ended_at > gang.patience(self._attempt):
+                self._trainer.kill()
 
     def _stop_trainer(self) -> None:
         now = time.monotonic()
@@ -253,16 +256,11 @@ class Supervision:
             self._end(lambda: lifecycle.fail(attempt, told))
         elif stopped_by_us:
             self._end(lambda: lifecycle.leave(attempt))
-        elif (there := self._others.failure) is not None:
-            self._end_with_others(there)
-        elif status == LOST and kind == "lost":
-            told = failures.rank_lost(self._ending, tail, ooms=ran_out_of_memory)
-            if attempt.run.nodes > 1:
-                told = self._store(lambda: gang.verdict(attempt, told))
-            self._end_with_others(told)
         elif status == FAILED_FOR_A_REASON and kind == "failed":
             told = failures.reported(self._ending, tail)
             self._end(lambda: lifecycle.fail(attempt, told))
+        elif status == LOST or self._others.failure is not None:
+            self._lose_together(status, tail, ran_out_of_memory)
         elif status == STOPPED or status < 0:
             told = failures.killed(-status if status < 0 else signal.SIGTERM, ran_out_of_memory, tail)
             self._end(lambda: lifecycle.lose(attempt, told))
@@ -272,9 +270,19 @@ class Supervision:
             told = failures.disk_full(tail) if full else failures.left_without_reason(status, tail)
             self._end(lambda: lifecycle.fail(attempt, told))
 
-    def _end_with_others(self, told: dict[str, Any]) -> None:
-        """As another process of the run has ended: what it cannot do ends the run, else it is tried again."""
-        change = lifecycle.lose if told["code"] in LOSSES else lifecycle.fail
+    def _lose_together(self, status: int, tail: str, ran_out_of_memory: bool) -> None:
+        """A process of the run is gone, here or on another host, and with it all of them."""
+        if "signal" not in self._ending:  # the first to die was none of this host: wait to hear of it
+            until = time.monotonic() + gang.patience(self._attempt)
+            while self._others.failure is None and time.monotonic() < until:
+                self._lease.keep()
+                self._next_look_at_others = 0.0
+                self._look_at_others()
+                time.sleep(TICK_SECONDS)
+        told, there = failures.rank_lost(self._ending, tail, ooms=ran_out_of_memory), self._others
+        if there.failure is not None and "signal" not in self._ending:
+            told = there.failure
+        change = lifecycle.fail if there.is_final else lifecycle.lose
         self._end(lambda: change(self._attempt, told))
 
     def _succeed(self) -> None:

@@ -19,6 +19,7 @@ from django.utils import timezone
 from runs.execution import hosts, leftovers, slots
 from runs.execution.messages import queue_of
 from runs.execution.outages import AWAY, through_outages
+from runs.execution.pool import Pool
 from runs.models import Worker
 
 log = logging.getLogger(__name__)
@@ -31,18 +32,18 @@ class WorkerProcess:
     def __init__(self) -> None:
         name, self._lock = hosts.claim_name()
         devices = hosts.gpus()
-        self._slot_devices = hosts.slot_devices(devices, settings.WORKER_SLOTS)
+        self._pool = hosts.pool_of(devices, settings.WORKER_SLOTS)
         if not hosts.can_train():
             log.warning(
                 "torch and transformers are not installed here, so this worker only inspects datasets. "
                 "For training, install Tuneboard with its extra [training]."
             )
-            self._slot_devices = []
+            self._pool = Pool([], 0)
         self._values: dict[str, Any] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "queues": hosts.queues_for(self._slot_devices),
-            "slots": len(self._slot_devices),
+            "queues": hosts.queues_for(self._pool),
+            "slots": self._pool.slots,
             "devices": devices,
             "versions": hosts.versions(),
         }
@@ -54,14 +55,14 @@ class WorkerProcess:
         self._worker = through_outages(self._register, give_up=lambda: False)
         through_outages(lambda: leftovers.clear(self._worker), give_up=lambda: False)
         connection.close()
-        slots.of_this_process = slots.Slots(self._worker, self._slot_devices)
+        slots.of_this_process = slots.Slots(self._worker, self._pool)
         threading.Thread(target=self._be_seen, name="presence", daemon=True).start()
         slots.of_this_process.start()
         worker_shutting_down.connect(self._on_shutting_down)
         log.info(
             "Worker %s: %s slot(s) for %s.",
             self._name,
-            len(self._slot_devices),
+            self._pool.slots,
             ", ".join(self._worker.queues) or "no runs",
         )
         try:

@@ -6,52 +6,73 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('runs', '0001_initial'),
+        ("runs", "0001_initial"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='attempt',
-            name='rendezvous',
+            model_name="attempt",
+            name="rendezvous",
             field=models.CharField(blank=True, max_length=300),
         ),
         migrations.AddField(
-            model_name='run',
-            name='nodes',
+            model_name="run",
+            name="nodes",
             field=models.IntegerField(default=1),
         ),
         migrations.AddField(
-            model_name='run',
-            name='processes',
+            model_name="run",
+            name="processes",
             field=models.IntegerField(default=1),
         ),
         migrations.AddField(
-            model_name='run',
-            name='strategy',
+            model_name="run",
+            name="strategy",
             field=models.CharField(blank=True, max_length=10),
         ),
         migrations.CreateModel(
-            name='Node',
+            name="Node",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('rank', models.IntegerField()),
-                ('lease_until', models.DateTimeField()),
-                ('started_at', models.DateTimeField(null=True)),
-                ('leaving', models.BooleanField(default=False)),
-                ('log_tail', models.TextField(blank=True)),
-                ('created_at', models.DateTimeField(default=django.utils.timezone.now)),
-                ('finished_at', models.DateTimeField(null=True)),
-                ('outcome', models.CharField(blank=True, max_length=20)),
-                ('failure', models.JSONField(default=dict)),
-                ('attempt', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='nodes', to='runs.attempt')),
-                ('worker', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='nodes', to='runs.worker')),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("rank", models.IntegerField()),
+                ("lease_until", models.DateTimeField()),
+                ("started_at", models.DateTimeField(null=True)),
+                ("leaving", models.BooleanField(default=False)),
+                ("log_tail", models.TextField(blank=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
+                ("finished_at", models.DateTimeField(null=True)),
+                ("outcome", models.CharField(blank=True, max_length=20)),
+                ("failure", models.JSONField(default=dict)),
+                (
+                    "attempt",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="nodes", to="runs.attempt"
+                    ),
+                ),
+                (
+                    "worker",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="nodes",
+                        to="runs.worker",
+                    ),
+                ),
             ],
             options={
-                'ordering': ['rank'],
-                'indexes': [models.Index(condition=models.Q(('finished_at', None)), fields=['worker'], name='node_of_worker')],
-                'constraints': [models.UniqueConstraint(fields=('attempt', 'rank'), name='one_node_a_rank')],
+                "ordering": ["rank"],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("finished_at", None)), fields=["worker"], name="node_of_worker"
+                    )
+                ],
+                "constraints": [models.UniqueConstraint(fields=("attempt", "rank"), name="one_node_a_rank")],
             },
         ),
     ]

@@ -36,6 +36,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m runs.training", description=__doc__)
     parser.add_argument("workdir", nargs="?", type=Path, help="the folder with spec.json")
     parser.add_argument("--wait", action="store_true", help="read the folder from standard input")
+    parser.add_argument("--watched", action="store_true", help="the folder's worker holds standard input")
     options = parser.parse_args()
     if options.wait == (options.workdir is not None):
         parser.error("give a work folder, or --wait")
@@ -45,6 +46,8 @@ def main() -> int:
     from runs.training.devices import keep_freed_memory
 
     keep_freed_memory()
+    if options.watched:
+        return train_for_worker(options.workdir.resolve(), stop, afresh=True)
     if not options.wait:
         return train(options.workdir.resolve(), stop)
     # Whoever starts this with --wait started a session for it; if not, take a group of our own, so
@@ -55,8 +58,23 @@ def main() -> int:
     line = sys.stdin.readline()
     if not line.strip():
         return DONE  # the worker ended before it had a run
+    return train_for_worker(Path(line.strip()), stop)
+
+
+def train_for_worker(workdir: Path, stop: threading.Event, *, afresh: bool = False) -> int:
+    """As `train`, on the GPUs that the spec names, watching standard input for the worker's end.
+
+    `afresh`: this process has just been started for it, and has imported nothing before.
+    """
+    from runs.training.devices import use_only
+    from runs.training.spec import RunSpec, SpecError
+
+    with contextlib.suppress(SpecError):  # `train` reports it
+        if not use_only(RunSpec.read(workdir).devices) and not afresh:
+            # A library has looked for GPUs while it was imported: begin anew, as the environment now says.
+            again = [sys.executable, "-m", "runs.training", "--watched", str(workdir)]
+            os.execv(sys.executable, again)  # noqa: S606
     threading.Thread(target=_die_with_worker, daemon=True).start()
-    workdir = Path(line.strip())
     return train(workdir, stop, log=workdir / "log.txt")
 
 

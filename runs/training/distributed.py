@@ -34,7 +34,7 @@ PATIENCE = timedelta(hours=6)
 LOSS_SUMS = "loss-sums.json"
 
 
-class PartDone(Exception):  # noqa: N818 – it is no error
+class PartDone(Exception):
     """This process has done its part: rank 0 has the weights and does the rest alone."""
 
 
@@ -262,7 +262,9 @@ class AcrossRanks:
         trainer: Any = self
         chosen = model if model is not None else trainer.model
         if is_sharded(chosen):
-            load_whole_weights(chosen, _weights_in(Path(resume_from_checkpoint), chosen) if is_first() else {})
+            load_whole_weights(
+                chosen, _weights_in(Path(resume_from_checkpoint), chosen) if is_first() else {}
+            )
         elif trainer.is_fsdp_enabled:  # its training is complete, so it was never sharded
             chosen.load_state_dict(_weights_in(Path(resume_from_checkpoint), chosen), strict=False)
         else:

@@ -21,6 +21,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from runs.training.devices import cuda_is_touched
 from runs.training.events import EventWriter
 from runs.training.spec import RunSpec
 
@@ -122,16 +123,6 @@ def rank_main(workdir: str) -> int:
         os._exit(FAILED)  # the others may hang in what they wait for together: no clean-up joins them
     distributed.part()
     return DONE
-
-
-def cuda_is_touched() -> bool:
-    """Whether this process has initialised the CUDA driver: it then sees the devices of that moment for good."""
-    try:
-        driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    not_initialised = 3  # CUDA_ERROR_NOT_INITIALIZED
-    return bool(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) != not_initialised)
 
 
 # -- in a rank -----------------------------------------------------------------------------------------
@@ -240,4 +231,5 @@ def _merge_logs(workdir: Path) -> None:
         lines = path.read_text(errors="replace").splitlines()[-LAST_LINES:]
         number = path.stem.removeprefix("log-rank")
         for line in lines:
-            print(f"[process {int(number) + 1}] {line}", flush=True)
+            sys.stdout.write(f"[process {int(number) + 1}] {line}\n")
+    sys.stdout.flush()

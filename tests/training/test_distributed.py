@@ -72,9 +72,7 @@ def test_two_processes_with_half_the_batch_take_the_steps_of_one(
     alone = write_spec(sober, texts, method, "alone", settings=settings)
     assert train_here(alone) == 0
     settings["per_device_train_batch_size"] = QUICK["per_device_train_batch_size"] // 2
-    together = write_spec(
-        sober, texts, method, "together", settings=settings, processes=2, strategy=strategy
-    )
+    together = write_spec(sober, texts, method, "together", settings=settings, processes=2, strategy=strategy)
     finished(together)
     told = [(event["step"], name) for event in events_of(together, "metric") for name in event["values"]]
     assert len(told) == len(set(told))  # once, not once a process
@@ -107,9 +105,7 @@ def loss_on(texts: DatasetRef, model: Any) -> float:
 
 
 @STRATEGIES
-def test_a_language_model_learns_in_two_processes(
-    strategy: str, write_spec: Write, tmp_path: Path
-) -> None:
+def test_a_language_model_learns_in_two_processes(strategy: str, write_spec: Write, tmp_path: Path) -> None:
     model, data = language_model(tmp_path / "talker"), questions(tmp_path / "questions", repeats=8)
     settings = {**QUICK, "learning_rate": 1e-2, "sample_max_new_tokens": 8, "max_length": 96}
     workdir = write_spec(
@@ -126,7 +122,9 @@ def test_a_language_model_learns_in_two_processes(
     (baseline,) = events_of(workdir, "baseline")
     (done,) = events_of(workdir, "done")
     assert done["metrics"]["loss"] < baseline["metrics"]["loss"] / 2
-    answers = [(event["step"], item["number"]) for event in events_of(workdir, "answers") for item in event["items"]]
+    answers = [
+        (event["step"], item["number"]) for event in events_of(workdir, "answers") for item in event["items"]
+    ]
     assert len(answers) == len(set(answers))
 
 
@@ -162,7 +160,7 @@ def mid_epoch(workdir: Path) -> int:
 
 def files_of(pid: int) -> set[str]:
     """What this process has open."""
-    return {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()}
+    return {str(path.readlink()) for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()}
 
 
 def resume(
@@ -217,9 +215,7 @@ def test_asked_to_stop_all_leave_at_one_step_and_go_on_later(
     resume(stopped, undisturbed, tmp_path, write_spec, model, texts, settings, both)
 
 
-def test_what_cannot_be_done_is_told_once_with_its_reason(
-    texts: DatasetRef, write_spec: Write
-) -> None:
+def test_what_cannot_be_done_is_told_once_with_its_reason(texts: DatasetRef, write_spec: Write) -> None:
     missing = ModelRef("gone", "text-encoder", "folder", "/nowhere/to/be/found")
     workdir = write_spec(missing, texts, "full", **TWO)
     finished(workdir, 1)
