@@ -27,6 +27,7 @@ BAD = ("bad", "poor", "awful", "dreadful", "dull")
 
 def main() -> None:
     kind, changes = sys.argv[1], json.loads(sys.argv[2])
+    spread = {name: changes.pop(name) for name in ("nodes", "processes", "strategy") if name in changes}
     workspace, _ = Workspace.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
     folder = Path(os.environ["TUNEBOARD_HOME"]) / "tiny"
     model, _ = BaseModel.objects.get_or_create(
@@ -52,6 +53,7 @@ def main() -> None:
         task="text-classification",
         method="full",
         columns={"text": "text", "label": "label"},
+        **spread,
         settings={**(defaults() if kind == "real" else {"seed": 7}), **changes},
     )
     print(lifecycle.submit(run, None).pk)
