@@ -14,15 +14,29 @@ from typing import Any
 from django.db.models.functions import Lower
 
 from runs.advice.fitting import fitting_tasks, tasks_of_model, why_not_dataset, why_not_model
+from runs.advice.memory import Memory, estimate
 from runs.advice.methods import Advice, optimiser_steps, suggested_method
 from runs.fleet import Fleet, fleet
-from runs.forms import ColumnsForm, NameForm, SettingsForm
+from runs.forms import ColumnsForm, NameForm, SettingsForm, WhenForm
+from runs.launch import queue_for_now
 from runs.models import Run
+from runs.queueing.routing import why_nowhere
+from runs.repeating import copy_name, scheduling_of
 from runs.training.tasks import all_tasks
 from runs.training.tasks.common import Method, Task
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.requests import Request
+
+# What the launch calls them, and where they stand in the form.
+WHEN_FIELDS = {"after": "after", "not_before": "not_before", "time_limit_seconds": "time_limit_hours"}
+
+
+def _number(text: Any) -> float | None:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -50,8 +64,13 @@ class Choosing:
         self.request = request
         self.launching = launching
         self.again = self._run_to_repeat(data.get("from"))
-        self.data: Mapping[str, Any] = self._of_run(self.again, data) if self.again else data
-        self.name_form = NameForm(self.data if launching else None, initial={"name": data.get("name", "")})
+        # A link that duplicates says little more than which run; the form, once shown, says everything.
+        self._is_link = self.again is not None and request.method == "GET"
+        self.data: Mapping[str, Any] = (
+            self._of_run(self.again, data) if self.again and self._is_link else data
+        )
+        name = copy_name(self.again.name) if self.again and self._is_link else data.get("name", "")
+        self.name_form = NameForm(self.data if launching else None, initial={"name": name})
 
     def _run_to_repeat(self, pk: Any) -> Run | None:
         if not str(pk or "").isdecimal():
@@ -244,6 +263,37 @@ class Choosing:
                 kept[item.name] = "" if typed is None else typed
         return kept
 
+    @cached_property
+    def estimate(self) -> Memory | None:
+        """The memory that the run may need on each device, as the settings are now."""
+        if self.model is None or self.task is None or self.method is None:
+            return None
+        return estimate(self.model, self.method.slug, self._current_settings())
+
+    @cached_property
+    def when_form(self) -> WhenForm:
+        total = self.estimate.total if self.estimate else None
+        workspace = self.request.workspace
+        if self.launching:
+            return WhenForm(self.data, workspace=workspace, estimate=total)
+        if self._is_link and self.again:
+            initial = scheduling_of(self.again)
+        else:
+            typed = {
+                name.partition("-")[2]: self.data[name] for name in self.data if name.startswith("when-")
+            }
+            initial = {name: value for name, value in typed.items() if value}
+        return WhenForm(None, workspace=workspace, estimate=total, initial=initial)
+
+    @cached_property
+    def nowhere(self) -> str:
+        """Why no worker that is online could hold the run; empty if one could, or none is online at all."""
+        if self.task is None or not self.fleet.workers:
+            return ""
+        said = _number(self.when_form["memory_gb"].value())
+        memory = round(said * 1e9) if said else self.estimate.total if self.estimate else None
+        return why_nowhere(queue_for_now(), memory)
+
     # -- what will happen --------------------------------------------------------------------------
     @property
     def training_rows(self) -> int | None:
@@ -258,9 +308,13 @@ class Choosing:
     @property
     def steps(self) -> int | None:
         """Optimiser steps that the settings come to, or None if that cannot be told yet."""
+        return optimiser_steps(self.training_rows, self._current_settings()) if self.training_rows else None
+
+    def _current_settings(self) -> dict[str, Any]:
+        """Every setting as it stands in the form, by its default where it is empty or wrong."""
         form = self.settings_form
-        if form is None or not self.training_rows or self.task is None or self.method is None:
-            return None
+        if form is None or self.task is None or self.method is None:
+            return {}
         values = {item.name: item.default_for(self.method.slug) for item in form.declared}
         if form.is_bound:
             values |= form.chosen() if form.is_valid() else {}
@@ -272,7 +326,7 @@ class Choosing:
             }
             typed = SettingsForm(probe, task=self.task, method=self.method.slug)
             values |= {name: value for name, value in typed.current().items() if value not in (None, "")}
-        return optimiser_steps(self.training_rows, values)
+        return values
 
     @property
     def is_complete(self) -> bool:
@@ -287,7 +341,7 @@ class Choosing:
 
     def is_valid(self) -> bool:
         """Check every form; their errors then stand beside the fields."""
-        forms = [self.name_form, self.columns_form, self.settings_form]
+        forms = [self.name_form, self.columns_form, self.settings_form, self.when_form]
         checked = [form.is_valid() for form in forms if form is not None]  # all of them, not up to the first
         return self.is_complete and all(checked)
 
@@ -298,6 +352,8 @@ class Choosing:
             form = {"columns": self.columns_form, "settings": self.settings_form}.get(part)
             if form is not None and rest in form.fields:
                 form.add_error(rest, text)
+            elif name in WHEN_FIELDS and WHEN_FIELDS[name] in self.when_form.fields:
+                self.when_form.add_error(WHEN_FIELDS[name], text)
             elif name in self.name_form.fields:
                 self.name_form.add_error(name, text)
             else:

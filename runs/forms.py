@@ -5,10 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from django import forms
+from django.conf import settings
+from django.utils import timezone
 
 from runs.advice.fitting import Columns, candidates, columns_for
+from runs.launch import Scheduling
+from runs.models import Run
 from runs.training.tasks.common import Setting, Task
-from webapp.templatetags.ui import number
+from webapp.accounts.models import Workspace
+from webapp.templatetags.ui import number, size
+
+WAITABLE = (Run.Status.QUEUED, Run.Status.RUNNING, Run.Status.PAUSED)
+MOST_OFFERED = 100  # runs to wait for, newest first
 
 
 class NameForm(forms.Form):
@@ -20,6 +28,95 @@ class NameForm(forms.Form):
         label="Name of the run",
         help_text="Left empty, it is made of the model, the dataset and the method.",
     )
+
+
+class WhenForm(forms.Form):
+    """When and where a run may start, and for how long it may go on. All of it may be left as it is."""
+
+    priority = forms.TypedChoiceField(
+        label="Priority",
+        choices=Run.Priority.choices,
+        coerce=int,
+        required=False,
+        empty_value=int(Run.Priority.NORMAL),
+        initial=int(Run.Priority.NORMAL),
+        help_text="High goes before normal, normal before low. Workspaces take turns all the same.",
+    )
+    not_before = forms.DateTimeField(
+        label="Not before",
+        required=False,
+        widget=forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
+        input_formats=["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M"],
+        error_messages={"invalid": "Type a date and a time, such as 2030-01-31 18:00."},
+    )
+    after = forms.ChoiceField(
+        label="After another run",
+        required=False,
+        help_text="Starts once that one has succeeded.",
+        error_messages={"invalid_choice": "That run is over or gone; choose another, or none."},
+    )
+    time_limit_hours = forms.FloatField(
+        label="Time limit",
+        required=False,
+        min_value=1 / 60,
+        max_value=366 * 24,
+        widget=forms.NumberInput(attrs={"step": "any", "placeholder": "none"}),
+        help_text="Then it saves a checkpoint and ends; it can go on from there.",
+        error_messages={"min_value": "At least a minute, which is 0.017 hours."},
+    )
+    memory_gb = forms.FloatField(
+        label="Memory of a device",
+        required=False,
+        min_value=0.1,
+        max_value=10_000,
+        widget=forms.NumberInput(attrs={"step": "any"}),
+    )
+    UNITS = {"time_limit_hours": "hours", "memory_gb": "GB"}
+
+    def __init__(
+        self,
+        data: Any,
+        *,
+        workspace: Workspace,
+        estimate: int | None = None,
+        initial: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(data, prefix="when", initial=initial)
+        open_runs = Run.objects.filter(workspace=workspace, status__in=WAITABLE).order_by("-pk")
+        self._runs = {
+            str(run.pk): run for run in open_runs.only("name", "status", "workspace")[:MOST_OFFERED]
+        }
+        named = [(pk, f"{run.name} ({run.get_status_display().lower()})") for pk, run in self._runs.items()]
+        fields: dict[str, Any] = self.fields
+        fields["after"].choices = [("", "– none –"), *named]
+        now = timezone.localtime()
+        fields["not_before"].help_text = (
+            f"In the server's time zone, {settings.TIME_ZONE}, where it is {now:%H:%M} now. "
+            "Left empty: as soon as a worker is free."
+        )
+        known = f"about {size(estimate)}" if estimate else "unknown for this model"
+        fields["memory_gb"].help_text = f"Left empty, it is estimated: {known}."
+
+    def parts(self) -> list[tuple[forms.BoundField, str]]:
+        """(field, unit) in their order."""
+        return [(field, self.UNITS.get(field.name, "")) for field in self]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something has a mistake or is not as it is by itself."""
+        return any(field.errors or str(field.value() or "0") != "0" for field in self)
+
+    def chosen(self) -> Scheduling:
+        """Of a valid form."""
+        said = self.cleaned_data
+        hours, memory = said["time_limit_hours"], said["memory_gb"]
+        return Scheduling(
+            priority=said["priority"],
+            not_before=said["not_before"],
+            after=self._runs.get(said["after"]),
+            time_limit_seconds=round(hours * 3600) if hours else None,
+            memory_bytes=round(memory * 1e9) if memory else None,
+        )
 
 
 class ColumnsForm(forms.Form):

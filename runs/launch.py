@@ -7,7 +7,8 @@ a mistake is told with the name of the field that has to change.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings as site
@@ -15,6 +16,7 @@ from django.utils import timezone
 
 from runs import lifecycle
 from runs.advice.fitting import columns_for
+from runs.advice.memory import memory_needed
 from runs.models import Run, Worker
 from runs.training.settings import SettingsError, check_settings
 from runs.training.tasks import all_tasks, get_task
@@ -32,6 +34,17 @@ class LaunchError(Exception):
         self.fields: dict[str, str] = dict(fields)
 
 
+@dataclass(frozen=True)
+class Scheduling:
+    """When and where a run may start, and for how long it may go on."""
+
+    priority: int = Run.Priority.NORMAL
+    not_before: datetime | None = None
+    after: Run | None = None
+    time_limit_seconds: int | None = None
+    memory_bytes: int | None = None  # of one device; None: as estimated
+
+
 def launch(
     *,
     workspace: Workspace,
@@ -43,13 +56,17 @@ def launch(
     columns: Mapping[str, str] | None = None,
     settings: Mapping[str, Any] | None = None,
     name: str = "",
+    scheduling: Scheduling | None = None,
+    made_from: Run | None = None,
 ) -> Run:
     """Check the choices and queue the run. What is left out is suggested by the dataset or the task.
 
     Raises LaunchError; its keys are `model`, `dataset`, `task`, `columns` or `columns.<role>`, `method`,
-    `settings.<name>`.
+    `settings.<name>`, `after`, `not_before`, `time_limit_seconds`.
     """
+    scheduling = scheduling or Scheduling()
     _check_dataset(version, workspace)
+    _check_scheduling(scheduling, workspace)
     chosen = _task(task, base_model, version)
     if base_model.details.get("missing"):
         raise LaunchError({"model": f"{base_model.name} is not installed. {base_model.details['missing']}"})
@@ -84,6 +101,12 @@ def launch(
         settings=checked,
         queue=queue_for_now(),
         attempts_allowed=site.MAX_ATTEMPTS,
+        made_from=made_from if made_from and made_from.workspace_id == workspace.pk else None,
+        priority=scheduling.priority,
+        not_before=scheduling.not_before,
+        after=scheduling.after,
+        time_limit_seconds=scheduling.time_limit_seconds,
+        memory_bytes=scheduling.memory_bytes or memory_needed(base_model, how.slug, checked),
     )
     return lifecycle.submit(run, user)
 
@@ -92,6 +115,26 @@ def queue_for_now() -> str:
     """`gpu1` while a worker with a GPU is alive, else `cpu`."""
     alive = Worker.objects.filter(last_seen_at__gt=timezone.now() - timedelta(seconds=site.LEASE_SECONDS * 2))
     return "gpu1" if any("gpu1" in worker.queues for worker in alive) else "cpu"
+
+
+SHORTEST, LONGEST = 60, 366 * 86400  # seconds
+
+
+def _check_scheduling(chosen: Scheduling, workspace: Workspace) -> None:
+    wrong: dict[str, str] = {}
+    after = chosen.after
+    if after is not None and after.workspace_id != workspace.pk:
+        wrong["after"] = "There is no such run in this workspace."
+    elif after is not None and after.status in {Run.Status.FAILED, Run.Status.CANCELLED}:
+        state = after.get_status_display().lower()
+        wrong["after"] = f"“{after.name}” is {state}: choose a run that may still succeed, or none."
+    if chosen.not_before is not None and chosen.not_before > timezone.now() + timedelta(seconds=LONGEST):
+        wrong["not_before"] = "Choose a time within a year."
+    limit = chosen.time_limit_seconds
+    if limit is not None and not SHORTEST <= limit <= LONGEST:
+        wrong["time_limit_seconds"] = "Choose a limit between a minute and a year."
+    if wrong:
+        raise LaunchError(wrong)
 
 
 def _check_dataset(version: DatasetVersion, workspace: Workspace) -> None:

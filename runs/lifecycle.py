@@ -10,9 +10,9 @@ attempt does is fenced by the attempt: once `finished_at` is set, by whoever, it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -24,10 +24,19 @@ from django.db.models.functions import Coalesce, Now
 from runs.execution import capacity
 from runs.execution.messages import queue_of, wake
 from runs.models import Attempt, Event, Node, Run, Worker
+from runs.queueing import choice, release, routing, usage
 from webapp.accounts.models import User
 
 S = Run.Status
 D = Run.Desired
+W = Run.WaitsFor
+# A run that a person sends into the queue again: to its end, with its time limit counted from now on.
+AFRESH = {
+    "queued_at": Now(),
+    "waits_for": W.NOTHING,
+    "rank": F("priority"),
+    "limit_counts_after": F("attempt"),
+}
 
 
 class NotAllowed(Exception):
@@ -40,10 +49,10 @@ class LeaseLost(Exception):
 
 @dataclass(frozen=True)
 class Change:
-    """A row of the table: where it may start, where it ends, what the user wants from then on."""
+    """A row of the table: where it may start, where it ends (None: where it was), what the user wants from then on."""
 
     sources: tuple[Run.Status, ...]
-    target: Run.Status
+    target: Run.Status | None
     desired: Run.Desired = D.GO_ON
 
 
@@ -56,6 +65,14 @@ CHANGES: dict[str, Change] = {
     "pause_requested": Change((S.RUNNING,), S.RUNNING, D.PAUSE),
     "resumed": Change((S.PAUSED,), S.QUEUED),
     "retried": Change((S.FAILED, S.CANCELLED), S.QUEUED),
+    "extended": Change((S.SUCCEEDED, S.FAILED, S.CANCELLED, S.PAUSED), S.QUEUED),
+    "prioritised": Change((S.QUEUED, S.PAUSED), None),
+    "freed": Change((S.QUEUED,), S.QUEUED),  # asked to start without waiting for time or another run
+    # what a run waits for besides a worker; a paused one stays paused
+    "due": Change((S.QUEUED,), S.QUEUED),
+    "followed": Change((S.QUEUED, S.PAUSED), None),
+    "left_behind": Change((S.QUEUED, S.PAUSED), None),
+    "moved_up": Change((S.QUEUED,), S.QUEUED),
     # done by the worker that holds the attempt, or by the dispatcher once its lease has expired
     "started": Change((S.QUEUED,), S.RUNNING),
     "succeeded": Change((S.RUNNING,), S.SUCCEEDED),
@@ -65,6 +82,8 @@ CHANGES: dict[str, Change] = {
     "released": Change((S.RUNNING,), S.QUEUED),
     "lost": Change((S.RUNNING,), S.QUEUED),
 }
+# What those that follow a run are told of.
+ENDINGS = {"succeeded", "failed", "stopped", "cancelled", "retried", "extended"}
 # What becomes of a run whose attempt ended before the training did, by what the user wants of it.
 LEAVING = {D.CANCEL: "stopped", D.PAUSE: "paused"}
 
@@ -73,22 +92,26 @@ def _change(name: str, run_id: int, message: str, *, where: Q | None = None, **v
     """Make a change of the table if the run is in a state for it; None, and nothing done, if not."""
     change = CHANGES[name]
     data = values.pop("data", {})
-    if change.target == S.QUEUED:
+    if change.target == S.QUEUED and change.sources != (S.QUEUED,):
         values |= {"phase": "", "eta_seconds": None, "rate": None, "finished_at": None, "failure": {}}
     elif change.target == S.PAUSED:
         values |= {"phase": "", "eta_seconds": None, "rate": None}
-    elif change.target != S.RUNNING:  # it is over
+    elif change.target not in {S.RUNNING, S.QUEUED, None}:  # it is over
         values |= {"phase": "", "eta_seconds": None, "finished_at": Now()}
-    with transaction.atomic():
+    if change.target is not None:
+        values |= {"status": change.target, "desired": change.desired}
+    with transaction.atomic(savepoint=False):  # there is nothing to save: an error ends it all
         changed = Run.objects.filter(where or Q(), pk=run_id, status__in=change.sources).update(
-            status=change.target, desired=change.desired, row_version=F("row_version") + 1, **values
+            row_version=F("row_version") + 1, **values
         )
         if not changed:
             return None
         run: Run = Run.objects.get(pk=run_id)
         Event.objects.create(run=run, attempt=run.attempt, kind=name, message=message, data=data)
-        if change.target == S.QUEUED:
+        if run.status == S.QUEUED and not run.waits_for:
             transaction.on_commit(partial(wake, run.queue))
+        if name in ENDINGS:
+            release.tell_followers(run)
     return run
 
 
@@ -108,13 +131,18 @@ def submit(run: Run, by: User | None) -> Run:
     """Save a new run as queued and wake a worker for it on commit."""
     if run.pk is not None:
         raise NotAllowed("This run has been submitted before.")
-    run.status, run.desired, run.attempt = S.QUEUED, D.GO_ON, 0
+    run.status, run.desired, run.attempt, run.rank = S.QUEUED, D.GO_ON, 0, run.priority
     if run.created_by is None:
         run.created_by = by
     with transaction.atomic():
+        if run.after_id is not None:  # it cannot end between this look and our insert
+            run.after = Run.objects.select_for_update(of=("self",)).get(pk=run.after_id)
+        run.waits_for = release.waits_for(run)
         run.save(force_insert=True)
-        Event.objects.create(run=run, kind="submitted", message=f"Submitted{_by(by)}.")
-        transaction.on_commit(partial(wake, run.queue))
+        told = f"Submitted{_by(by)}{release.in_order_to_wait(run)}."
+        Event.objects.create(run=run, kind="submitted", message=told)
+        if not run.waits_for:
+            transaction.on_commit(partial(wake, run.queue))
     return run
 
 
@@ -151,6 +179,7 @@ def resume(run_id: int, by: User | None) -> Run:
         run_id,
         f"Resumed{_by(by)}.",
         queued_at=Now(),
+        rank=F("priority"),
         attempts_allowed=F("attempts_allowed") + 1,
     )
     if run is None:
@@ -164,7 +193,7 @@ def retry(run_id: int, by: User | None) -> Run:
         "retried",
         run_id,
         f"Tried again{_by(by)}.",
-        queued_at=Now(),
+        **AFRESH,
         attempts_allowed=F("attempt") + settings.MAX_ATTEMPTS,
     )
     if run is None:
@@ -172,29 +201,88 @@ def retry(run_id: int, by: User | None) -> Run:
     return run
 
 
-# -- done by workers and the dispatcher ------------------------------------------------------------
-def claim(worker: Worker, queues: Iterable[str]) -> Attempt | None:
-    """Take the run that has waited longest in these queues, with a lease; None if none waits.
+def extend(run_id: int, by: User | None, name: str, value: float, title: str) -> Run:
+    """Have a run go on from its last state to more epochs or steps: the setting `name` becomes `value`.
 
-    Runs on several hosts are claimed in runs/execution/gang.py.
+    Its files stay until the longer training replaces them. runs/extending.py checks what may be asked for.
     """
     with transaction.atomic():
+        run = Run.objects.select_for_update(of=("self",)).filter(pk=run_id).first()
+        if run is None or run.status not in CHANGES["extended"].sources:
+            raise _refusal(run_id, "extended", "Only one that is over or paused can be.")
+        if not run.checkpoints.exists():
+            raise NotAllowed("This run cannot be extended: no checkpoint of it is in storage to go on from.")
+        changed = _change(
+            "extended",
+            run_id,
+            f"Extended{_by(by)} to {title}.",
+            data={name: value},
+            **AFRESH,
+            attempts_allowed=F("attempt") + settings.MAX_ATTEMPTS,
+            settings={**run.settings, name: value},
+        )
+        assert changed is not None  # its row is locked
+        return changed
+
+
+def prioritise(run_id: int, by: User | None, priority: int) -> Run:
+    """Change the place of a run that waits or is paused among the others."""
+    chosen = Run.Priority(priority)
+    run = _change(
+        "prioritised",
+        run_id,
+        f"Given {chosen.label.lower()} priority{_by(by)}.",
+        priority=chosen,
+        rank=chosen,
+    )
+    if run is None:
+        raise _refusal(run_id, "given another priority", "Only a run that waits or is paused can be.")
+    return run
+
+
+def start_now(run_id: int, by: User | None) -> Run:
+    """Have a run wait no longer for its time or for another run, but only for a worker."""
+    run = _change(
+        "freed",
+        run_id,
+        f"To start without waiting{_by(by)}.",
+        where=~Q(waits_for=W.NOTHING),
+        waits_for=W.NOTHING,
+    )
+    if run is None:
+        raise _refusal(run_id, "started", "Only one that waits for its time or for another run can be.")
+    return run
+
+
+# -- done by workers and the dispatcher ------------------------------------------------------------
+def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None = None) -> Attempt | None:
+    """Take the run that is next for this worker (runs/queueing/choice.py), with a lease; None if none is.
+
+    A run on several hosts begins on all of them, led by this worker, or is passed over.
+    `queues`: what the caller can hold at this moment. `devices`: the indexes of the GPUs that it would give.
+    """
+    release.release_due()
+    offers = routing.offers(worker, queues, devices)
+    passed_over: list[int] = []
+    with transaction.atomic():
+        now = choice.take_turn()
         if capacity.promised(worker):
             return None
-        waiting = Run.objects.filter(status=S.QUEUED, queue__in=list(queues), nodes=1)
-        waiting = waiting.order_by("queued_at", "pk")
-        chosen = waiting.select_for_update(skip_locked=True, of=("self",)).values_list("pk", flat=True)
-        run_id = chosen.first()
-        return None if run_id is None else begin(run_id, worker)
+        while (run_id := choice.next_run(offers, passed_over)) is not None:
+            if choice.lock(run_id):  # or else somebody is changing it at this moment
+                others = capacity.others_for(run_id, worker)
+                if others is not None:
+                    return _begin(run_id, worker, others, now)
+            passed_over.append(run_id)
+    return None
 
 
-def begin(run_id: int, worker: Worker, others: Iterable[Worker] = ()) -> Attempt:
+def _begin(run_id: int, worker: Worker, others: Sequence[Worker], now: datetime) -> Attempt:
     """Start an attempt of a queued run whose row the caller has locked, with a lease on each host.
 
     `worker` leads it. The `others` hear of their part, if they do not look by themselves before.
     """
-    lease_until = Now() + timedelta(seconds=settings.LEASE_SECONDS)
-    others = list(others)
+    lease_until = now + timedelta(seconds=settings.LEASE_SECONDS)
     with transaction.atomic():
         run = _change(
             "started",
@@ -206,12 +294,12 @@ def begin(run_id: int, worker: Worker, others: Iterable[Worker] = ()) -> Attempt
             started_at=Coalesce(F("started_at"), Now()),
         )
         assert run is not None  # its row is locked
-        attempt = Attempt.objects.create(run=run, number=run.attempt, worker=worker, lease_until=lease_until)
+        attempt = Attempt.objects.create(
+            run=run, number=run.attempt, worker=worker, started_at=now, lease_until=lease_until
+        )
         for rank, other in enumerate(others, 1):
             Node.objects.create(attempt=attempt, rank=rank, worker=other, lease_until=lease_until)
             transaction.on_commit(partial(wake, queue_of(other)))
-        attempt.refresh_from_db()
-        attempt.run = run
         return attempt
 
 
@@ -235,6 +323,7 @@ def _end_with(attempt: Attempt, outcome: str, name: str, message: str, **values:
         run = _change(name, attempt.run_id, message, where=Q(attempt=attempt.number), **values)
         if run is None:
             raise LeaseLost(f"run {attempt.run_id} is no longer running attempt {attempt.number}")
+        usage.add(attempt)
         return run
 
 

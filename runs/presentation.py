@@ -9,10 +9,13 @@ from typing import Any
 from django.utils import timezone
 
 from runs import results
-from runs.fleet import fleet
+from runs.extending import Extension, may_extend
+from runs.lifecycle import CHANGES
 from runs.models import Artifact, Attempt, Event, Run, SampleAnswer
+from runs.queueing.release import moment
+from runs.queueing.waiting import Waiting, waiting
 from runs.training.tasks.common import Task
-from webapp.templatetags.ui import NO_VALUE, number
+from webapp.templatetags.ui import NO_VALUE, duration, number, size
 
 PHASES = (
     ("preparing", "Preparing"),
@@ -89,22 +92,53 @@ class RunPage:
             return None
         return ((self.run.finished_at or timezone.now()) - self.run.started_at).total_seconds()
 
-    @property
-    def ahead(self) -> int:
-        """How many runs were queued for the same kind of worker before this one."""
-        return Run.objects.filter(
-            status=Run.Status.QUEUED, queue=self.run.queue, queued_at__lt=self.run.queued_at
-        ).count()
+    @cached_property
+    def waiting(self) -> Waiting | None:
+        """What it waits for, while it is queued or has been asked to stop."""
+        return waiting(self.run)
+
+    @cached_property
+    def extension(self) -> Extension | None:
+        """What it may have more of, from its last checkpoint."""
+        return may_extend(self.run)
 
     @property
-    def no_worker(self) -> str:
-        """Why nobody will take a queued run for now; empty if a worker that may is online."""
-        online = fleet()
-        if not online.workers:
-            return "No worker is online: it starts as soon as one is."
-        if self.run.queue not in online.queues:
-            return f"No worker that is online takes runs of its queue, “{self.run.queue}”: it starts as soon as one does."
-        return ""
+    def may_retry(self) -> bool:
+        return self.run.status in CHANGES["retried"].sources
+
+    @property
+    def may_pause(self) -> bool:
+        run = self.run
+        return run.status == Run.Status.QUEUED or (
+            run.status == Run.Status.RUNNING and run.desired == Run.Desired.GO_ON
+        )
+
+    @cached_property
+    def resume_step(self) -> int | None:
+        """The step of its newest checkpoint, to go on from."""
+        return self.run.checkpoints.order_by("-step").values_list("step", flat=True).first()
+
+    @property
+    def priorities(self) -> list[tuple[str, str, bool]]:
+        """(name, title, whether it is the run's) of each, while it may be changed."""
+        if self.run.status not in CHANGES["prioritised"].sources:
+            return []
+        return [(each.name.lower(), each.label, each == self.run.priority) for each in reversed(Run.Priority)]
+
+    @property
+    def scheduling(self) -> list[tuple[str, str]]:
+        """(title, value) of what was said of when and where it runs."""
+        run = self.run
+        rows = []
+        if run.priority != Run.Priority.NORMAL:
+            rows.append(("Priority", run.get_priority_display()))
+        if run.not_before is not None:
+            rows.append(("Not before", moment(run)))
+        if run.time_limit_seconds:
+            rows.append(("Time limit", duration(run.time_limit_seconds)))
+        if run.memory_bytes:
+            rows.append(("Memory of a device", f"about {size(run.memory_bytes)}"))
+        return rows
 
     @cached_property
     def scores(self) -> list[results.Score]:

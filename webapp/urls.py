@@ -2,8 +2,8 @@
 
 from django.urls import include, path, re_path
 
+from runs.api import controls_router, tasks_router
 from runs.api import router as runs_router
-from runs.api import tasks_router
 from runs.views.overview import overview
 from webapp.api import api, api_urls, docs, no_such_path
 from webapp.catalog.api import router as models_router
@@ -14,6 +14,7 @@ api.add_router("models", models_router)
 api.add_router("datasets", datasets_router)
 api.add_router("tasks", tasks_router)
 api.add_router("runs", runs_router)
+api.add_router("runs", controls_router)
 
 urlpatterns = [
     path("", overview, name="overview"),

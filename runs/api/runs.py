@@ -10,20 +10,21 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema
 from pydantic import ConfigDict
 
-from runs import downloads, lifecycle
+from runs import downloads
+from runs.api.scheduling import SchedulingIn, WaitingOut, scheduling_of, waiting_out
 from runs.launch import LaunchError, launch
 from runs.models import Run
 from webapp.api import ERRORS, MOST_ROWS, ApiError, require_editor
 from webapp.catalog.models import BaseModel
-from webapp.datasets.models import Dataset
+from webapp.datasets.models import Dataset, DatasetVersion
 
 POINTS = 5_000  # of one answer
 
 router = Router(tags=["runs"])
 
 
-class RunIn(Schema):
-    """What to fine-tune on what, and how. What is left out is suggested by the dataset or the task."""
+class RunIn(SchedulingIn):
+    """What to fine-tune on what, how and when. What is left out is suggested by the dataset or the task."""
 
     model_config = ConfigDict(extra="forbid")  # a misspelt field would train for hours with a default
 
@@ -74,6 +75,14 @@ class RunOut(Schema):
     failure: FailureOut | None
     artifacts: list[ArtifactOut]
     attempt: int
+    queue: str
+    priority: str
+    not_before: datetime | None
+    after: int | None
+    time_limit_seconds: int | None
+    memory_bytes: int | None
+    made_from: int | None
+    waiting: WaitingOut | None
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -99,7 +108,8 @@ class PointsOut(Schema):
     more: bool
 
 
-def _run_out(request: HttpRequest, run: Run) -> dict[str, Any]:
+def run_out(request: HttpRequest, run: Run) -> dict[str, Any]:
+    """A run as answers show it."""
     row = {name: getattr(run, name) for name in RunOut.model_fields if name in _PLAIN}
     artifacts = [
         {
@@ -118,18 +128,46 @@ def _run_out(request: HttpRequest, run: Run) -> dict[str, Any]:
         "dataset": version.dataset_id if version is not None else None,
         "failure": run.failure or None,
         "artifacts": artifacts,
+        "priority": Run.Priority(run.priority).name.lower(),
+        "after": run.after_id,
+        "made_from": run.made_from_id,
+        "waiting": waiting_out(run),
     }
 
 
-_PLAIN = {field.name for field in Run._meta.get_fields()} - {"artifacts", "failure"}
+_PLAIN = {field.name for field in Run._meta.get_fields()} - {
+    "artifacts",
+    "failure",
+    "priority",
+    "after",
+    "made_from",
+}
 
 
-def _runs(request: Any) -> Any:
+def runs_of(request: Any) -> Any:
+    """The runs of the token's workspace."""
     return (
         Run.objects.filter(workspace=request.auth.workspace)
-        .select_related("base_model", "dataset_version")
+        .select_related("base_model", "dataset_version", "workspace", "after")
         .prefetch_related("artifacts")
     )
+
+
+def chosen_model(token: Any, slug: str) -> BaseModel | str:
+    """The model of this id, or what is wrong with it."""
+    found = BaseModel.objects.visible_to(token.user).filter(slug=slug).first()
+    return found or f"There is no model {slug!r}; GET models lists them."
+
+
+def chosen_version(token: Any, pk: int) -> DatasetVersion | str:
+    """The version that a dataset has now, or what is wrong with it."""
+    datasets = Dataset.objects.filter(workspace=token.workspace).select_related("version")
+    found: Dataset | None = datasets.filter(pk=pk).first()
+    if found is None:
+        return f"There is no dataset {pk} in this workspace."
+    if found.version is None or found.status != Dataset.Status.READY:
+        return f"{found.name} cannot be trained on: it is {found.get_status_display().lower()}."
+    return found.version
 
 
 @router.post("", response={201: RunOut, **ERRORS}, summary="Launch a run")
@@ -137,38 +175,28 @@ def launch_run(request: HttpRequest, payload: RunIn) -> Any:
     """Checks everything that can be known before training, and queues the run."""
     require_editor(request)
     token: Any = request.auth  # type: ignore[attr-defined]
-    model = BaseModel.objects.visible_to(token.user).filter(slug=payload.model).first()
-    dataset = (
-        Dataset.objects.filter(workspace=token.workspace, pk=payload.dataset)
-        .select_related("version")
-        .first()
-    )
-    wrong = {}
-    if model is None:
-        wrong["model"] = f"There is no model {payload.model!r}; GET models lists them."
-    if dataset is None:
-        wrong["dataset"] = f"There is no dataset {payload.dataset} in this workspace."
-    elif dataset.version is None or dataset.status != Dataset.Status.READY:
-        wrong["dataset"] = (
-            f"{dataset.name} cannot be trained on: it is {dataset.get_status_display().lower()}."
-        )
-    if wrong or model is None or dataset is None or dataset.version is None:
+    model, version = chosen_model(token, payload.model), chosen_version(token, payload.dataset)
+    wrong = {
+        name: found for name, found in (("model", model), ("dataset", version)) if isinstance(found, str)
+    }
+    if isinstance(model, str) or isinstance(version, str):
         raise ApiError(422, "invalid", next(iter(wrong.values())), wrong)
     try:
         run = launch(
             workspace=token.workspace,
             user=token.user,
             base_model=model,
-            version=dataset.version,
+            version=version,
             task=payload.task,
             columns=payload.columns,
             method=payload.method,
             settings=payload.settings,
             name=payload.name,
+            scheduling=scheduling_of(payload, runs_of(request)),
         )
     except LaunchError as refused:
         raise ApiError(422, "invalid", str(refused), refused.fields) from refused
-    return 201, _run_out(request, run)
+    return 201, run_out(request, run)
 
 
 @router.get("", response={200: RunPageOut, **ERRORS}, summary="List runs")
@@ -180,7 +208,7 @@ def list_runs(
     offset: int = Query(0, ge=0, le=MOST_ROWS),  # type: ignore[type-arg]
 ) -> Any:
     """Newest first."""
-    runs = _runs(request)
+    runs = runs_of(request)
     if status:
         if status not in Run.Status.values:
             known = ", ".join(Run.Status.values)
@@ -189,13 +217,13 @@ def list_runs(
     if task:
         runs = runs.filter(task=task)
     page = runs.order_by("-created_at", "-pk")[offset : offset + limit]
-    return {"items": [_run_out(request, run) for run in page], "count": runs.count()}
+    return {"items": [run_out(request, run) for run in page], "count": runs.count()}
 
 
 @router.get("/{int:run_id}", response={200: RunOut, **ERRORS}, summary="One run")
 def one_run(request: HttpRequest, run_id: int) -> Any:
     """Status, progress, metrics beside the baseline, and files once it is done."""
-    return _run_out(request, get_object_or_404(_runs(request), pk=run_id))
+    return run_out(request, get_object_or_404(runs_of(request), pk=run_id))
 
 
 @router.get("/{int:run_id}/metrics", response={200: PointsOut, **ERRORS}, summary="Points of every series")
@@ -204,7 +232,7 @@ def run_metrics(request: HttpRequest, run_id: int, since: str = "") -> Any:
 
     A point that a resumed run wrote again comes again: keep the newest value by series and step.
     """
-    run = get_object_or_404(_runs(request), pk=run_id)
+    run = get_object_or_404(runs_of(request), pk=run_id)
     points = run.points.order_by("at", "pk")
     if since:
         at, _, last = since.rpartition(".")
@@ -222,29 +250,17 @@ def run_metrics(request: HttpRequest, run_id: int, since: str = "") -> Any:
     return {"points": shown, "next": following, "more": len(found) > POINTS}
 
 
-@router.post("/{int:run_id}/cancel", response={200: RunOut, **ERRORS}, summary="Cancel a run")
-def cancel_run(request: HttpRequest, run_id: int) -> Any:
-    """A run that waits ends at once; one that trains is asked to stop. 409 if it is over."""
-    require_editor(request)
-    run = get_object_or_404(_runs(request), pk=run_id)
-    try:
-        lifecycle.request_cancel(run.pk, request.auth.user)  # type: ignore[attr-defined]
-    except lifecycle.NotAllowed as refused:
-        raise ApiError(409, "not_allowed", str(refused)) from refused
-    return _run_out(request, get_object_or_404(_runs(request), pk=run_id))
-
-
 @router.get("/{int:run_id}/artifacts/{path:name}", response={200: bytes, **ERRORS}, summary="Download a file")
 def run_artifact(request: HttpRequest, run_id: int, name: str) -> HttpResponseBase:
     """Supports Range; the ETag is the SHA-256."""
-    run = get_object_or_404(_runs(request), pk=run_id)
+    run = get_object_or_404(runs_of(request), pk=run_id)
     return downloads.file_response(request, downloads.find(run.artifacts.all(), name))
 
 
 @router.get("/{int:run_id}/artifacts.zip", response={200: bytes, **ERRORS}, summary="Download all files")
 def run_zip(request: HttpRequest, run_id: int) -> HttpResponseBase:
     """The model folder as one zip."""
-    run = get_object_or_404(_runs(request), pk=run_id)
+    run = get_object_or_404(runs_of(request), pk=run_id)
     if not run.artifacts.all():
         raise ApiError(404, "not_found", "This run has no files yet.")
     return downloads.zip_response(run)

@@ -1,8 +1,9 @@
 """What workers have free, by the database: the same answer for whoever asks, on any host.
 
-A run on one host is claimed by its own worker, which knows best what it has free. A run on several hosts
-is claimed for all of them at once by one of them (runs/execution/gang.py). So that both do not give
-away the same place, each locks the rows of the workers that it claims for, in the order of their ids.
+A run is claimed by a worker that has room for it (runs/lifecycle.py). One on several hosts is claimed by one
+of them for all, in one transaction, so that they begin together or not at all and nobody holds a host
+while waiting for others. Claims are made one after the other (runs/queueing/choice.py), so no place is
+given away twice.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from django.db.models.functions import Now
 
 from runs.execution.pool import gpus_of
 from runs.models import Attempt, Node, Run, Worker
+from runs.models.run import READY
+from runs.queueing import routing
+
+SAME_VERSIONS = ("tuneboard", "torch", "transformers")
 
 
 @dataclass
@@ -38,11 +43,6 @@ def online() -> QuerySet[Worker]:
     return found
 
 
-def lock(workers: Iterable[int]) -> list[Worker]:
-    """Lock these workers' rows for this transaction, always in the same order; nobody claims for them then."""
-    return list(Worker.objects.select_for_update().filter(pk__in=list(workers)).order_by("pk"))
-
-
 def rooms(workers: Iterable[Worker]) -> dict[int, Room]:
     """{worker's id: what it has free}, counting attempts and nodes that have not ended."""
     found = {worker.pk: Room(worker.slots, len(worker.devices)) for worker in workers}
@@ -57,12 +57,38 @@ def rooms(workers: Iterable[Worker]) -> dict[int, Room]:
 
 
 def promised(worker: Worker) -> bool:
-    """Whether a place of this worker has just been given to a run on several hosts, which goes first.
-
-    Locks the worker's row: to be asked first in the transaction of a claim.
-    """
-    lock([worker.pk])
+    """Whether a place of this worker has just been given to a run on several hosts, which goes first."""
     return Node.objects.filter(worker=worker, started_at=None, finished_at=None).exists()
+
+
+def others_for(run_id: int, leader: Worker) -> list[Worker] | None:
+    """The workers that begin a run together with this one: none for a run on one host.
+
+    None if not enough are online, of the same versions and free. The caller holds the turn of claims.
+    """
+    run = Run.objects.only("nodes", "queue", "memory_bytes").get(pk=run_id)
+    if run.nodes == 1:
+        return []
+    able = [
+        each
+        for each in online().order_by("pk")
+        if run.queue in each.queues and _alike(each, leader) and _has_memory(each, run)
+    ]
+    free = rooms(able)
+    able = [each for each in able if free[each.pk].holds(run.queue)]
+    others = [each for each in able if each.pk != leader.pk]
+    leads = len(others) < len(able)
+    return others[: run.nodes - 1] if leads and len(able) >= run.nodes else None
+
+
+def _alike(one: Worker, other: Worker) -> bool:
+    """Whether both would compute the same: processes of other versions cannot even talk to each other."""
+    return all(one.versions.get(name) == other.versions.get(name) for name in SAME_VERSIONS)
+
+
+def _has_memory(worker: Worker, run: Run) -> bool:
+    most = routing.offers(worker, [run.queue])[run.queue]
+    return most is None or run.memory_bytes is None or run.memory_bytes <= most
 
 
 def reserved(worker: Worker, queues: list[str], free_gpus: int) -> list[str]:
@@ -84,8 +110,8 @@ def waiting_for_room(worker: Worker, free_gpus: int) -> Run | None:
     since = Now() - timedelta(seconds=settings.RESERVE_SECONDS)
     bigger = [queue for queue in worker.queues if gpus_of(queue) > free_gpus]
     waiting = Run.objects.filter(
+        READY,
         Q(queue__in=bigger) | Q(nodes__gt=1, queue__in=worker.queues),
-        status=Run.Status.QUEUED,
         queued_at__lt=since,
     )
     for run in waiting.order_by("queued_at", "pk")[:5]:

@@ -19,6 +19,8 @@ from runs.execution.messages import wake
 from runs.execution.outages import AWAY
 from runs.lifecycle import LeaseLost
 from runs.models import Attempt, Run
+from runs.models.run import READY
+from runs.queueing.release import move_up, release_due, release_followers
 from webapp.datasets.inspection import requeue_due
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,7 @@ def publish_waiting() -> dict[str, int]:
     does not pile up messages.
     """
     since = Now() - timedelta(seconds=settings.DISPATCH_SECONDS)
-    waiting = Run.objects.filter(status=Run.Status.QUEUED, queued_at__lt=since)
+    waiting = Run.objects.filter(READY, queued_at__lt=since)
     sent = {}
     for queue, runs in waiting.values_list("queue").annotate(runs=Count("pk")).order_by():
         missing = min(runs, MOST_WAKES) - _messages_in(queue)
@@ -67,7 +69,10 @@ def _messages_in(queue: str) -> int:
 
 def dispatch_once() -> None:
     """One round; each duty by itself, so that a failing one does not keep the others from theirs."""
-    for duty in (reap, capacity.finish_forgotten, publish_waiting, requeue_due):
+    for duty in (
+        *(reap, capacity.finish_forgotten, release_due, release_followers, move_up),
+        *(publish_waiting, requeue_due),
+    ):
         close_old_connections()
         try:
             duty()

@@ -1,9 +1,8 @@
 """Runs on several hosts: all of their hosts begin together or none does, and all let go together.
 
-One worker claims for all: in one transaction it finds enough others that are online, of the same versions
-and free, gives itself the attempt (it leads, and trains rank 0) and each other one a Node. Nobody holds
-a host while waiting for another: where there are not enough, nothing is written. The others learn of it
-by a message on their own queue, and by looking now and then.
+One worker claims for all (runs/lifecycle.py, runs/execution/capacity.py): it gets the attempt, leads and trains
+rank 0, and each other one gets a Node. The others learn of it by a message on a queue of their own, and by
+looking now and then.
 
 The leader says on the attempt where the processes are to meet, once it has its files; the others wait for
 that. From then on torchrun's c10d rendezvous brings the processes together. A node that does not begin,
@@ -15,7 +14,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import socket
-from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,52 +22,12 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from runs import lifecycle
-from runs.execution import capacity
 from runs.execution.failures import failure
-from runs.models import Attempt, Node, Run, Worker
+from runs.models import Attempt, Node, Worker
 from runs.training.spec import RunSpec
 
 log = logging.getLogger(__name__)
-MOST_LOOKED_AT = 20  # runs on several hosts that wait, a look
-SAME_VERSIONS = ("tuneboard", "torch", "transformers")
 VERDICT_SECONDS = 8.0  # that a leader waits to hear from the others why they ended
-
-
-# -- claiming ------------------------------------------------------------------------------------------
-def claim(worker: Worker, queues: Sequence[str]) -> Attempt | None:
-    """Take the run on several hosts that has waited longest and can begin on all of them now.
-
-    `queues`: what the caller, who leads it, can hold. None if no run can begin, or if one on a single host
-    that the caller could hold has waited longer.
-    """
-    waiting = Run.objects.filter(status=Run.Status.QUEUED, queue__in=queues).order_by("queued_at", "pk")
-    if not waiting.filter(nodes__gt=1).exists():  # the usual case costs one look and no lock
-        return None
-    with transaction.atomic():
-        everyone = capacity.lock(capacity.online().values_list("pk", flat=True))
-        me = next((each for each in everyone if each.pk == worker.pk), None)
-        if me is None or capacity.promised(me):
-            return None
-        rooms = capacity.rooms(everyone)
-        alone = waiting.filter(nodes=1).values_list("queued_at", flat=True).first()
-        candidates = waiting.filter(nodes__gt=1)
-        if alone is not None:
-            candidates = candidates.filter(queued_at__lte=alone)
-        for run in candidates.select_for_update(skip_locked=True, of=("self",))[:MOST_LOOKED_AT]:
-            able = [
-                each
-                for each in everyone
-                if run.queue in each.queues and rooms[each.pk].holds(run.queue) and _alike(each, me)
-            ]
-            others = [each for each in able if each.pk != me.pk]
-            if len(others) < len(able) and len(able) >= run.nodes:
-                return lifecycle.begin(run.pk, me, others[: run.nodes - 1])
-    return None
-
-
-def _alike(one: Worker, other: Worker) -> bool:
-    """Whether both would compute the same: processes of other versions cannot even talk to each other."""
-    return all(one.versions.get(name) == other.versions.get(name) for name in SAME_VERSIONS)
 
 
 def next_node(worker: Worker) -> Node | None:

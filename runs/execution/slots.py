@@ -79,9 +79,6 @@ class Slot:
             return node
         free = self._pool.free
         fitting = [queue for queue in self._worker.queues if gpus_of(queue) <= free]
-        attempt = gang.claim(self._worker, fitting)
-        if attempt is not None:
-            return attempt
         return lifecycle.claim(self._worker, capacity.reserved(self._worker, fitting, free))
 
     def _carry(self, found: Attempt | Node, devices: list[int]) -> None:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from django.conf import settings
 
 from runs import lifecycle
-from runs.execution import checkpoints, failures, gang, inputs, leftovers, outputs
+from runs.execution import checkpoints, failures, gang, inputs, leftovers, outputs, stopping
 from runs.execution.event_file import EventFile
 from runs.execution.ingest import take_in
 from runs.execution.lease import LOOK_SECONDS, Lease
@@ -76,6 +76,7 @@ class Supervision:
         self._artifacts: dict[str, Any] | None = None
         self._copies: list[tuple[dict[str, Any], Future[int]]] = []
         self._asked_at: float | None = None
+        self._limit: stopping.TimeLimit | None = None
         self._time_is_up = False
         self._started = time.monotonic()
         self._shown_log = ""
@@ -107,7 +108,7 @@ class Supervision:
         try:
             self._prepare()
         except Stopped:
-            self._end(lambda: lifecycle.leave(self._attempt))
+            self._store(lambda: lifecycle.leave(self._attempt))
             return
         except StorageAway as error:
             missing = failures.could_not_fetch(error, self._log_tail())
@@ -132,7 +133,8 @@ class Supervision:
         self._workdir.mkdir(parents=True)
         leftovers.note_process(self._workdir, self._trainer.pid)
         needs = self._store(lambda: inputs.needs_of(self._attempt, self._versions))
-        found = self._patiently(lambda: inputs.fetch(needs, self._workdir))
+        self._limit = self._store(lambda: stopping.limit_of(self._attempt))
+        found = self._patiently(lambda: inputs.fetch(needs, self._workdir), unless_stopped=True)
         for step, reason in found.damaged.items():
             self._store(partial(checkpoints.forget, self._attempt, step, reason))
         if found.resumed_from is not None:
@@ -150,8 +152,7 @@ class Supervision:
         self._finish_copies()
         self._show_log()
         self._look_at_others()
-        limit = settings.RUN_TIME_LIMIT_SECONDS
-        if limit and time.monotonic() - self._started > limit:
+        if self._limit is not None and time.monotonic() - self._started > self._limit.seconds:
             self._time_is_up = True
         if self._must_stop() or self._time_is_up:
             self._stop_trainer()
@@ -177,8 +178,16 @@ class Supervision:
         if self._asked_at is None:
             self._asked_at = now
             self._trainer.stop()
+            self._store(partial(stopping.tell_stopping, self._attempt, self._why_stopped()))
         elif now - self._asked_at > settings.STOP_GRACE_SECONDS:
             self._trainer.kill()
+
+    def _why_stopped(self) -> str:
+        if self._lease.desired == Run.Desired.PAUSE:
+            return "Pausing"
+        if self._lease.desired == Run.Desired.CANCEL:
+            return "Stopping"
+        return "The worker is shutting down" if self._stopping.is_set() else "The time limit is reached"
 
     def _take_in(self) -> bool:
         """Store new events and note what is to be done for them; False if there were none."""
@@ -251,8 +260,8 @@ class Supervision:
             return
         self._finish_all_copies()
         stopped_by_us = self._asked_at is not None and status in {STOPPED, -signal.SIGTERM, -signal.SIGKILL}
-        if self._time_is_up:
-            told = failures.time_limit(settings.RUN_TIME_LIMIT_SECONDS, tail)
+        if self._time_is_up and self._limit is not None:
+            told = self._limit.reached(tail)
             self._end(lambda: lifecycle.fail(attempt, told))
         elif stopped_by_us:
             self._end(lambda: lifecycle.leave(attempt))
@@ -353,11 +362,11 @@ class Supervision:
         """Database work, through outages no longer than the lease."""
         return self._lease.through_outages(operation)
 
-    def _patiently(self, work: Callable[[], T]) -> T:
+    def _patiently(self, work: Callable[[], T], *, unless_stopped: bool = False) -> T:
         """As `_meanwhile`, again and again while the storage is away; raises StorageAway in the end."""
         for wait in (*STORAGE_WAITS, None):
             try:
-                return self._meanwhile(work)
+                return self._meanwhile(work, unless_stopped=unless_stopped)
             except (LeaseLost, Stopped, TrainingFailure, outputs.BrokenPromise):
                 raise
             except Exception as error:
@@ -366,14 +375,19 @@ class Supervision:
                 log.warning("Files of run %s: %s", self._attempt.run_id, error, exc_info=True)
                 if wait is None:
                     raise StorageAway(str(error)) from error
-                self._meanwhile(partial(self._abandoned.wait, wait))
+                self._meanwhile(partial(self._abandoned.wait, wait), unless_stopped=unless_stopped)
         raise AssertionError("the last try returns or raises")
 
-    def _meanwhile(self, work: Callable[[], T]) -> T:
-        """Work with files in the other thread while this one goes on beating."""
+    def _meanwhile(self, work: Callable[[], T], *, unless_stopped: bool = False) -> T:
+        """Work with files in the other thread while this one goes on beating.
+
+        `unless_stopped`: leave the work to itself and raise Stopped once the attempt is to end.
+        """
         future = self._files.submit(work)
         while not future.done():
             self._lease.keep()
+            if unless_stopped and self._must_stop():
+                raise Stopped
             time.sleep(TICK_SECONDS / 10)
         return future.result()
 

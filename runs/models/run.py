@@ -10,6 +10,8 @@ from webapp.accounts.models import OwnedModel
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import DatasetVersion
 
+READY = models.Q(status="queued", waits_for="")  # for a worker: nothing else has to happen before
+
 
 class Run(OwnedModel):
     """One fine-tuning of one base model on one dataset version."""
@@ -27,6 +29,16 @@ class Run(OwnedModel):
         PAUSE = "pause", "Pause"
         CANCEL = "cancel", "Cancel"
 
+    class Priority(models.IntegerChoices):
+        LOW = -1, "Low"
+        NORMAL = 0, "Normal"
+        HIGH = 1, "High"
+
+    class WaitsFor(models.TextChoices):
+        NOTHING = "", "a worker"
+        TIME = "time", "its time"
+        RUN = "run", "another run"
+
     name = models.CharField(max_length=200)
     base_model = models.ForeignKey(BaseModel, on_delete=models.PROTECT, related_name="runs")
     dataset_version = models.ForeignKey(
@@ -42,6 +54,17 @@ class Run(OwnedModel):
     nodes = models.IntegerField(default=1)  # hosts that train it together
     processes = models.IntegerField(default=1)  # on each host: one a GPU
     strategy = models.CharField(max_length=10, blank=True)  # how they share the work: ddp, fsdp2; "": alone
+    made_from = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="copies")
+
+    # When and where it may start; runs/queueing/ decides which is next.
+    priority = models.SmallIntegerField(choices=Priority.choices, default=Priority.NORMAL)
+    rank = models.SmallIntegerField(default=0)  # its priority, raised while it waits for long
+    waits_for = models.CharField(max_length=4, choices=WaitsFor.choices, default="", blank=True)
+    not_before = models.DateTimeField(null=True)
+    after = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="followers")
+    memory_bytes = models.BigIntegerField(null=True)  # of one device; an estimate, or what a person said
+    time_limit_seconds = models.IntegerField(null=True)
+    limit_counts_after = models.IntegerField(default=0)  # attempts up to this number count no more
 
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.QUEUED)
     desired = models.CharField(max_length=10, choices=Desired.choices, default=Desired.GO_ON)
@@ -66,8 +89,21 @@ class Run(OwnedModel):
         ordering = ["-created_at"]
         indexes = [
             models.Index(fields=["workspace", "-created_at"], name="run_list_of_workspace"),
+            # Skipped through by workspace and queue; the first of each pair is what may be claimed there.
             models.Index(
-                fields=["queue", "queued_at"], condition=models.Q(status="queued"), name="run_next_to_claim"
+                fields=["workspace", "queue", "-rank", "queued_at", "id"],
+                include=["memory_bytes"],
+                condition=READY,
+                name="run_next_to_claim",
+            ),
+            models.Index(fields=["queued_at"], condition=READY & models.Q(rank__lt=1), name="run_to_move_up"),
+            models.Index(
+                fields=["not_before"],
+                condition=models.Q(status="queued", waits_for="time"),
+                name="run_due_by_time",
+            ),
+            models.Index(
+                fields=["workspace"], condition=models.Q(status="running"), name="run_running_by_workspace"
             ),
         ]
 
@@ -83,6 +119,12 @@ class Run(OwnedModel):
     def is_over(self) -> bool:
         """True once the status can change no more."""
         return self.status in {self.Status.SUCCEEDED, self.Status.FAILED, self.Status.CANCELLED}
+
+    @property
+    def gpus(self) -> int:
+        """How many it needs on all of its hosts, by its queue."""
+        named = self.queue.startswith("gpu") and self.queue[3:].isdecimal()
+        return int(self.queue[3:]) * self.nodes if named else 0
 
 
 class Attempt(models.Model):

@@ -1,19 +1,15 @@
-"""A run: its page, the points of its charts, and the buttons that ask something of it."""
+"""A run: its page, why it waits, and the points of its charts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from django.contrib import messages
 from django.http import HttpResponse, JsonResponse
-from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_GET
 
-from runs import charts, lifecycle, results
+from runs import charts, results
 from runs.models import Run
 from runs.presentation import RunPage
-from webapp.accounts.access import editor_required
-from webapp.polling import not_modified, polls, tag_of, tagged
+from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
 
 
@@ -33,6 +29,19 @@ def detail(request: Request, pk: int) -> HttpResponse:
 
 
 @require_GET
+def waiting(request: Request, pk: int) -> HttpResponse:
+    """What the run waits for, which changes while the run itself does not."""
+    run = get_object_or_404(Run.objects.visible_to(request.user).select_related("workspace", "after"), pk=pk)
+    page = RunPage(run)
+    found = page.waiting
+    tag = tag_of_many("waiting", run.pk, found, found.expected if found else "")
+    if unchanged := not_modified(request, tag):
+        return unchanged
+    context = {"run": run, "page": page, "waiting_tag": tag}
+    return tagged(render(request, "runs/detail.html#waiting", context), tag)
+
+
+@require_GET
 def points(request: Request, pk: int) -> HttpResponse:
     """The points of all series, or with `since=loss:120,…` only those after these steps, as JSON."""
     run = get_object_or_404(Run.objects.visible_to(request.user).only("id", "attempt"), pk=pk)
@@ -40,38 +49,3 @@ def points(request: Request, pk: int) -> HttpResponse:
     response = JsonResponse({"attempt": run.attempt, "series": charts.points(run.pk, since)})
     response["Cache-Control"] = "private, no-store"
     return response
-
-
-def _ask(request: Request, pk: int, action: Callable[..., object], done: str) -> HttpResponse:
-    run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
-    try:
-        action(run.pk, request.user)
-    except lifecycle.NotAllowed as refused:
-        messages.error(request, str(refused))
-    else:
-        messages.success(request, done)
-    return redirect("runs:detail", pk=run.pk)
-
-
-@require_POST
-@editor_required
-def cancel(request: Request, pk: int) -> HttpResponse:
-    return _ask(request, pk, lifecycle.request_cancel, "The run is being cancelled.")
-
-
-@require_POST
-@editor_required
-def pause(request: Request, pk: int) -> HttpResponse:
-    return _ask(request, pk, lifecycle.request_pause, "The run saves where it is, then pauses.")
-
-
-@require_POST
-@editor_required
-def resume(request: Request, pk: int) -> HttpResponse:
-    return _ask(request, pk, lifecycle.resume, "The run goes on as soon as a worker is free.")
-
-
-@require_POST
-@editor_required
-def retry(request: Request, pk: int) -> HttpResponse:
-    return _ask(request, pk, lifecycle.retry, "The run is queued again.")

@@ -42,6 +42,8 @@ def new(request: Request) -> HttpResponse:
             method=choosing.method.slug,
             settings=choosing.settings_form.chosen(),
             name=choosing.name_form.cleaned_data["name"],
+            scheduling=choosing.when_form.chosen(),
+            made_from=choosing.again,
         )
     except LaunchError as refused:
         choosing.refuse(str(refused), refused.fields)

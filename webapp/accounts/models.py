@@ -30,6 +30,10 @@ class Workspace(models.Model):
         settings.AUTH_USER_MODEL, through="Membership", related_name="workspaces"
     )
     created_at = models.DateTimeField(default=timezone.now)
+    # Set by site administrators; what is None is unlimited.
+    max_concurrent_runs = models.PositiveIntegerField(null=True, blank=True)
+    gpu_hours_a_day = models.FloatField(null=True, blank=True)  # GPUs × hours, from midnight, server's time
+    queue_weight = models.FloatField(default=1)  # its share of the workers beside other workspaces
 
     def __str__(self) -> str:
         return self.name

@@ -51,7 +51,7 @@ def status(run: Run) -> str:
 
 def test_one_claim_holds_all_hosts_and_the_others_find_their_parts(hosts: list[Worker], submit: Make) -> None:
     run = submit(3)
-    attempt = gang.claim(hosts[1], ["cpu"])
+    attempt = lifecycle.claim(hosts[1], ["cpu"])
     assert attempt is not None and attempt.worker == hosts[1]
     assert status(run) == "running"
     assert [(node.rank, node.worker) for node in attempt.nodes.all()] == [(1, hosts[0]), (2, hosts[2])]
@@ -66,13 +66,13 @@ def test_with_too_few_hosts_nothing_is_held(hosts: list[Worker], submit: Make) -
     busy = submit(1)
     assert lifecycle.claim(hosts[2], ["cpu"]) is not None
     run = submit(3)
-    assert gang.claim(hosts[0], ["cpu"]) is None
+    assert lifecycle.claim(hosts[0], ["cpu"]) is None
     assert (status(busy), status(run)) == ("running", "queued")
     assert not Node.objects.exists() and Attempt.objects.count() == 1
     # The same host takes a smaller run meanwhile.
-    assert gang.claim(hosts[0], ["cpu"]) is None
+    assert lifecycle.claim(hosts[0], ["cpu"]) is None
     two = submit(2)
-    assert gang.claim(hosts[0], ["cpu"]) is not None
+    assert lifecycle.claim(hosts[0], ["cpu"]) is not None
     assert status(two) == "running"
 
 
@@ -91,7 +91,7 @@ def test_a_host_that_could_not_do_its_part_is_not_chosen(
 ) -> None:
     Worker.objects.filter(pk=hosts[2].pk).update(**change)
     run = submit(3)
-    assert gang.claim(hosts[0], ["cpu"]) is None
+    assert lifecycle.claim(hosts[0], ["cpu"]) is None
     assert status(run) == "queued"
 
 
@@ -100,9 +100,9 @@ def test_gpus_are_counted_by_host(transactional_db: None, submit: Make) -> None:
     small = submit(1, queue="gpu1")
     assert lifecycle.claim(hosts[1], ["gpu1"]) is not None
     large = submit(2, queue="gpu2")
-    assert gang.claim(hosts[0], ["cpu", "gpu1", "gpu2"]) is None  # one of the other's two is taken
+    assert lifecycle.claim(hosts[0], ["cpu", "gpu1", "gpu2"]) is None  # one of the other's two is taken
     fits = submit(2, queue="gpu1")
-    assert gang.claim(hosts[0], ["cpu", "gpu1", "gpu2"]) is not None
+    assert lifecycle.claim(hosts[0], ["cpu", "gpu1", "gpu2"]) is not None
     assert (status(small), status(large), status(fits)) == ("running", "queued", "running")
     found = capacity.rooms(hosts)
     assert [(found[host.pk].slots, found[host.pk].gpus) for host in hosts] == [(1, 1), (0, 0)]
@@ -110,7 +110,7 @@ def test_gpus_are_counted_by_host(transactional_db: None, submit: Make) -> None:
 
 def test_a_promised_place_is_given_to_nobody_else(hosts: list[Worker], submit: Make) -> None:
     submit(2)
-    assert gang.claim(hosts[0], ["cpu"]) is not None
+    assert lifecycle.claim(hosts[0], ["cpu"]) is not None
     waits = submit(1)
     assert lifecycle.claim(hosts[1], ["cpu"]) is None
     node = gang.next_node(hosts[1])
@@ -120,11 +120,17 @@ def test_a_promised_place_is_given_to_nobody_else(hosts: list[Worker], submit: M
 
 
 def test_who_has_waited_longer_goes_first(hosts: list[Worker], submit: Make) -> None:
-    alone, together = submit(1), submit(2)
-    assert gang.claim(hosts[0], ["cpu"]) is None
-    assert lifecycle.claim(hosts[0], ["cpu"]) is not None
-    assert gang.claim(hosts[1], ["cpu"]) is not None
-    assert (status(alone), status(together)) == ("running", "running")
+    runs = [submit(1), submit(2), submit(1)]
+    claimed = [lifecycle.claim(hosts[0], ["cpu"]), lifecycle.claim(hosts[1], ["cpu"])]
+    assert [attempt and attempt.run for attempt in claimed] == runs[:2]
+    assert [status(run) for run in runs] == ["running", "running", "queued"]
+
+
+def test_a_run_that_cannot_begin_yet_does_not_keep_others_from_it(hosts: list[Worker], submit: Make) -> None:
+    too_many, small = submit(4), submit(1)
+    attempt = lifecycle.claim(hosts[0], ["cpu"])
+    assert attempt is not None and attempt.run == small
+    assert status(too_many) == "queued"
 
 
 def test_claims_at_once_hold_whole_gangs_and_no_two_the_same_place(
@@ -144,7 +150,7 @@ def test_claims_at_once_hold_whole_gangs_and_no_two_the_same_place(
             for _ in range(12):
                 node = gang.next_node(host)
                 if node is None and not Attempt.objects.filter(worker=host, finished_at=None).exists():
-                    attempt = gang.claim(host, ["cpu"]) or lifecycle.claim(host, ["cpu"])
+                    attempt = lifecycle.claim(host, ["cpu"])
                     if attempt is not None and attempt.run.nodes == 1:
                         lifecycle.succeed(attempt, {})
         except BaseException as error:
@@ -172,7 +178,7 @@ def test_claims_at_once_hold_whole_gangs_and_no_two_the_same_place(
 @pytest.fixture
 def together(hosts: list[Worker], submit: Make) -> Attempt:
     submit(2)
-    attempt = gang.claim(hosts[0], ["cpu"])
+    attempt = lifecycle.claim(hosts[0], ["cpu"])
     assert attempt is not None
     return attempt
 
