@@ -5,10 +5,13 @@ BIN = .venv/bin
 # A file's tests stay together and in their order: they share servers that are costly to start.
 PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run test slow quick lint environment vendor format
+.PHONY: run worker test slow quick lint environment vendor format
 
 run: environment  ## start everything on this machine
 	@exec $(BIN)/python manage.py up
+
+worker: environment  ## one more host that trains: with DATABASE_URL, REDIS_URL and STORAGE_URL
+	@exec $(BIN)/python manage.py worker
 
 test: environment lint  ## what must hold, in minutes
 	@$(BIN)/python tools/chromium.py

@@ -130,7 +130,9 @@ def full_table(rows: int, workspaces: int, claims: int) -> None:
         took.sort()
         medians.append(took[claims // 2])
         print(f"{name:>14} {took[claims // 2]:>8.2f} {took[int(claims * 0.95)]:>8.2f} {took[-1]:>8.2f}")
-    print(f"{'ratio':>14} {medians[0] / medians[1]:>8.2f}   limit: 5 ms: {'kept' if medians[0] <= 5 else 'BROKEN'}\n")
+    print(
+        f"{'ratio':>14} {medians[0] / medians[1]:>8.2f}   limit: 5 ms: {'kept' if medians[0] <= 5 else 'BROKEN'}\n"
+    )
     Run.objects.all().delete()
 
 

@@ -16,3 +16,13 @@ class RunsConfig(AppConfig):
             abilities.register(
                 abilities.Ability(task.slug, task.title, task.summary, task.icon, task.model_kinds, methods)
             )
+
+        from django.db.models.signals import post_delete
+
+        from runs.notifications import channels
+        from webapp.accounts.models import Membership
+
+        def left(instance: Membership, **_: object) -> None:
+            channels.leave(instance.user_id, instance.workspace_id)
+
+        post_delete.connect(left, sender=Membership, weak=False, dispatch_uid="runs.notifications.left")

@@ -76,7 +76,7 @@ class Line:
 
     series: str
     label: str
-    color: int  # 1…4: --tb-series-N
+    color: int  # 1…8: --tb-series-N
 
 
 @dataclass(frozen=True)
@@ -88,12 +88,17 @@ class Chart:
     waiting: str
     percent: bool = False
     help: str = ""
+    unit: str = ""  # behind each value; "bytes": as sizes
+    top: float | None = None  # the axis goes from 0 to this
+    time: bool = False  # steps are seconds since 1970
 
     @property
     def definition(self) -> str:
         """As JSON for static/js/charts.js."""
         lines = [{"series": line.series, "label": line.label, "color": line.color} for line in self.lines]
-        return json.dumps({"title": self.title, "lines": lines, "percent": self.percent})
+        said: dict[str, Any] = {"title": self.title, "lines": lines, "percent": self.percent}
+        said |= {name: value for name in ("unit", "top", "time") if (value := getattr(self, name))}
+        return json.dumps(said)
 
 
 def charts_of(task: Task | None) -> list[Chart]:

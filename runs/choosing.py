@@ -71,6 +71,12 @@ class Choosing:
         )
         name = copy_name(self.again.name) if self.again and self._is_link else data.get("name", "")
         self.name_form = NameForm(self.data if launching else None, initial={"name": name})
+        # A link may ask for settings, too: `settings-learning_rate=0.0001`.
+        self.asked_settings = {
+            name.removeprefix("settings-"): value
+            for name, value in data.items()
+            if name.startswith("settings-")
+        }
 
     def _run_to_repeat(self, pk: Any) -> Run | None:
         if not str(pk or "").isdecimal():
@@ -252,7 +258,9 @@ class Choosing:
         if not self._was_shown(same_method=False):
             again = self.again
             is_same = again and (again.task, again.method) == (self.task.slug, self.method.slug)
-            return dict(again.settings) if again and is_same else {}
+            declared = {item.name for item in self.task.settings_for(self.method.slug)}
+            asked = {name: value for name, value in self.asked_settings.items() if name in declared}
+            return {**(again.settings if again and is_same else {}), **asked}
         kept: dict[str, Any] = {}
         before = str(self.data.get("shown_method"))
         for item in self.task.settings_for(before):

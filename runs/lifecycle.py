@@ -22,8 +22,11 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from runs.execution import capacity
+from runs.execution.admission import takes_runs
 from runs.execution.messages import queue_of, wake
+from runs.logs import last_lines
 from runs.models import Attempt, Event, Node, Run, Worker
+from runs.notifications import outbox
 from runs.queueing import choice, release, routing, usage
 from webapp.accounts.models import User
 
@@ -107,7 +110,8 @@ def _change(name: str, run_id: int, message: str, *, where: Q | None = None, **v
         if not changed:
             return None
         run: Run = Run.objects.get(pk=run_id)
-        Event.objects.create(run=run, attempt=run.attempt, kind=name, message=message, data=data)
+        event = Event.objects.create(run=run, attempt=run.attempt, kind=name, message=message, data=data)
+        outbox.run_changed(run, event)
         if run.status == S.QUEUED and not run.waits_for:
             transaction.on_commit(partial(wake, run.queue))
         if name in ENDINGS:
@@ -254,6 +258,15 @@ def start_now(run_id: int, by: User | None) -> Run:
     return run
 
 
+def delete(run_id: int) -> None:
+    """Remove a run with all its rows, unless a worker has it. Its files: runs/housekeeping/deleting.py."""
+    with transaction.atomic():
+        run = Run.objects.select_for_update().filter(pk=run_id).exclude(status=S.RUNNING).first()
+        if run is None:
+            raise _refusal(run_id, "deleted", "Cancel it first.")
+        run.delete()
+
+
 # -- done by workers and the dispatcher ------------------------------------------------------------
 def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None = None) -> Attempt | None:
     """Take the run that is next for this worker (runs/queueing/choice.py), with a lease; None if none is.
@@ -266,7 +279,7 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
     passed_over: list[int] = []
     with transaction.atomic():
         now = choice.take_turn()
-        if capacity.promised(worker):
+        if capacity.promised(worker) or not takes_runs(worker):
             return None
         while (run_id := choice.next_run(offers, passed_over)) is not None:
             if choice.lock(run_id):  # or else somebody is changing it at this moment
@@ -387,7 +400,8 @@ def lose(attempt: Attempt, failure: dict[str, Any]) -> Run:
 def lose_expired(attempt_id: int) -> Run | None:
     """As `lose`, for an attempt whose worker has let its lease expire; None if it is alive after all."""
     with transaction.atomic():
-        expired = Attempt.objects.select_for_update(of=("self",)).select_related("worker")
+        # One that is locked is being ended right now, or its worker froze in a transaction: the next round looks.
+        expired = Attempt.objects.select_for_update(skip_locked=True, of=("self",)).select_related("worker")
         attempt = expired.filter(pk=attempt_id, finished_at=None, lease_until__lt=Now()).first()
         return lose(attempt, worker_lost(attempt)) if attempt is not None else None
 
@@ -400,5 +414,5 @@ def worker_lost(attempt: Attempt) -> dict[str, Any]:
         "message": f"The worker{where} was lost: it stopped answering.",
         "hint": "See whether that host was restarted or ran out of memory, then try the run again: "
         "it goes on from its last checkpoint.",
-        "log_tail": attempt.log_tail.splitlines()[-50:],
+        "log_tail": last_lines(attempt, 50),
     }

@@ -8,10 +8,11 @@ from typing import Any
 
 from django.utils import timezone
 
-from runs import results
+from runs import logs, next_steps, results, story
 from runs.extending import Extension, may_extend
+from runs.housekeeping.use import RunUse, use_of_run
 from runs.lifecycle import CHANGES
-from runs.models import Artifact, Attempt, Event, Run, SampleAnswer
+from runs.models import Artifact, Attempt, Run, SampleAnswer
 from runs.queueing.release import moment
 from runs.queueing.waiting import Waiting, waiting
 from runs.training.tasks.common import Task
@@ -184,15 +185,27 @@ class RunPage:
 
     @property
     def log_tail(self) -> str:
+        """Of a run that failed: the last lines that it had printed by then."""
         lines = self.run.failure.get("log_tail")
         if lines:
             return "\n".join(str(line) for line in lines)
         return self.attempt.log_tail if self.attempt else ""
 
     @cached_property
-    def events(self) -> list[Event]:
-        """The newest 200 lines of the story, newest first."""
-        return list(self.run.events.order_by("-at", "-id")[:200])
+    def log(self) -> logs.LiveLog:
+        """The last lines of the newest attempt, and where its log goes on."""
+        return logs.live_log(self.run, self.attempt)
+
+    @cached_property
+    def chapters(self) -> list[story.Chapter]:
+        """The newest 200 lines of the story, newest first, by attempt."""
+        events = story.newest_first(self.run)[:200]
+        return story.chapters(events, self.run.attempts.select_related("worker"))
+
+    @cached_property
+    def next_steps(self) -> list[next_steps.Step]:
+        """What can be done about the failure, where there is one."""
+        return next_steps.after_failure(self.run)
 
     @cached_property
     def artifacts(self) -> list[Artifact]:
@@ -201,6 +214,11 @@ class RunPage:
     @property
     def artifacts_size(self) -> int:
         return sum(artifact.size for artifact in self.artifacts)
+
+    @cached_property
+    def storage(self) -> RunUse:
+        """What it keeps in storage, and what is gone."""
+        return use_of_run(self.run)
 
     @property
     def columns(self) -> list[tuple[str, str]]:

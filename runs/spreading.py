@@ -102,7 +102,7 @@ class SpreadForm(forms.Form):
 
     devices = forms.TypedChoiceField(
         coerce=int,
-        empty_value=1,
+        empty_value=1,  # type: ignore[arg-type]
         required=False,
         choices=[(count, str(count)) for count in DEVICES],
         label="Devices on each host",

@@ -1,7 +1,7 @@
 from django.urls import path
 
 from runs import downloads
-from runs.views import controls, detail, listing, new
+from runs.views import controls, detail, hosts, housekeeping, listing, logs, new
 
 app_name = "runs"
 urlpatterns = [
@@ -17,6 +17,22 @@ urlpatterns = [
     path("<int:pk>/priority/", controls.priority, name="priority"),
     path("<int:pk>/start/", controls.start, name="start"),
     path("<int:pk>/waiting/", detail.waiting, name="waiting"),
+    path("<int:pk>/log/", logs.log, name="log"),
+    path("<int:pk>/log/new/", logs.new_lines, name="log_new"),
+    path("<int:pk>/log/attempt-<int:attempt>.txt", logs.download, name="log_download"),
+    path("<int:pk>/events/", logs.story, name="story"),
+    path("<int:pk>/delete/", housekeeping.delete, name="delete"),
+    path("<int:pk>/keep/", housekeeping.keep, name="keep"),
     path("<int:pk>/model.zip", downloads.artifacts_zip, name="artifacts_zip"),
     path("<int:pk>/files/<path:name>", downloads.artifact, name="artifact"),
+]
+# Below hosts/, with names of their own: webapp/urls.py.
+hosts_urlpatterns = [
+    path("", hosts.host_list, name="list"),
+    path("<int:pk>/", hosts.detail, name="detail"),
+    path("<int:pk>/points/", hosts.points, name="points"),
+    path("<int:pk>/drain/", hosts.drain, name="drain"),
+    path("<int:pk>/resume/", hosts.resume, name="resume"),
+    path("<int:pk>/cost/", hosts.cost, name="cost"),
+    path("<int:pk>/remove/", hosts.remove, name="remove"),
 ]

@@ -59,7 +59,7 @@ class Error(Schema):
     error: ErrorBody
 
 
-ERRORS: dict[frozenset[int], Any] = {frozenset({400, 401, 403, 404, 405, 409, 413, 422}): Error}
+ERRORS: dict[frozenset[int], Any] = {frozenset({400, 401, 403, 404, 405, 409, 410, 413, 422}): Error}
 
 
 class Token(HttpBearer):

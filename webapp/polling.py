@@ -13,7 +13,8 @@ without its trigger, so that polling ends; static/js/polling.js keeps hidden tab
         return tagged(render(request, "datasets/detail.html#progress", {"dataset": dataset, "tag": tag}), tag)
 
 Nearly all polls have nothing new. `@polls(Run)` has those answered before anything else happens, by one
-query that asks at once who looks, whether they may, and whether the row is as it was.
+query that asks at once who looks, whether they may, and whether the row is as it was. Where many watch the same
+row, those with news are answered early as well (webapp/watching.py).
 """
 
 from __future__ import annotations
@@ -73,15 +74,30 @@ FROM accounts_session session
 JOIN accounts_user person ON person.id = session.user_id AND person.is_active
 JOIN accounts_membership membership ON membership.user_id = person.id
 JOIN {table} thing ON thing.workspace_id = membership.workspace_id
-WHERE session.session_key = %s AND session.expire_date > now() AND thing.id = %s AND thing.row_version = %s
+WHERE session.session_key = %s AND session.expire_date > now() AND thing.id = %s AND {version} = %s
 """
 
 
-def polls(model: type[models.Model]) -> Callable[[View], View]:
-    """Marks a view whose fragment shows one row of `model`, an owned thing, named by `pk` in the address."""
+def polls(model: type[models.Model], version: str = "thing.row_version") -> Callable[[View], View]:
+    """Marks a view whose fragment shows one row of `model`, an owned thing, named by `pk` in the address.
+
+    `version`: what its tag has after the row's key, if not the row's own version; SQL about `thing`.
+    """
 
     def mark(view: View) -> View:
         view.polled_table = model._meta.db_table  # type: ignore[attr-defined]
+        view.polled_version = version  # type: ignore[attr-defined]
+        return view
+
+    return mark
+
+
+def polls_by(statement: str) -> Callable[[View], View]:
+    """As `polls`, for what is no one row: `statement` takes the session's key and the two numbers of the tag
+    `<number>-<number>`, and finds a row if they are as they were and the session's user may still look."""
+
+    def mark(view: View) -> View:
+        view.polled_statement = statement  # type: ignore[attr-defined]
         return view
 
     return mark
@@ -115,13 +131,16 @@ def _unchanged(request: HttpRequest, tag: str) -> bool:
     except Http404:
         return False
     table = getattr(match.func, "polled_table", None)
-    if table is None or str(match.kwargs.get("pk")) != pk:
+    column = getattr(match.func, "polled_version", "")
+    statement = getattr(match.func, "polled_statement", None)
+    if statement is None and (table is None or str(match.kwargs.get("pk")) != pk):
         return False
     # A kept connection would be tried by a statement of its own first, which costs as much as the answer.
     connection.health_check_done = True  # type: ignore[attr-defined]
     try:
         with connection.cursor() as cursor:
-            cursor.execute(UNCHANGED.format(table=table), [key, int(pk), int(version)])
+            unchanged = statement or UNCHANGED.format(table=table, version=column)
+            cursor.execute(unchanged, [key, int(pk), int(version)])
             return cursor.fetchone() is not None
     except (OperationalError, InterfaceError):
         connection.close()  # it was dead: what comes next opens another

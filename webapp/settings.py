@@ -7,13 +7,14 @@ which `manage.py up` writes when it starts the embedded servers.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import json
 import os
 import secrets
 import shlex
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import dj_database_url
 from csp.constants import NONE, SELF
@@ -39,6 +40,16 @@ def amount(name: str, default: float) -> float:
 def listed(name: str) -> list[str]:
     """A comma-separated environment variable."""
     return [item.strip() for item in os.environ.get(name, "").split(",") if item.strip()]
+
+
+def networks(items: list[str]) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Networks and single addresses, as they are written."""
+    try:
+        return [ipaddress.ip_network(item, strict=False) for item in items]
+    except ValueError as error:
+        raise SystemExit(
+            f"TUNEBOARD_ALLOW_PRIVATE_ADDRESSES lists networks such as 10.0.0.0/8: {error}."
+        ) from None
 
 
 HOME = Path(os.environ.get("TUNEBOARD_HOME") or ROOT / "var").resolve()
@@ -73,6 +84,7 @@ def embedded_services() -> dict[str, str]:
 
 
 SECRET_KEY = kept_secret()
+SECRET_KEY_FALLBACKS = listed("SECRET_KEY_FALLBACKS")  # older ones, whose sessions and secrets still count
 PUBLIC_URL = (os.environ.get("TUNEBOARD_URL") or f"http://localhost:{PORT}").rstrip("/")
 ALLOWED_HOSTS = [
     "localhost",
@@ -153,6 +165,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "webapp.polling.PollMiddleware",
+    "webapp.watching.WatchMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -243,11 +256,40 @@ WORKER_SLOTS = int(amount("TUNEBOARD_SLOTS", 0))  # 0: one a GPU, or one without
 RESERVE_SECONDS = amount("TUNEBOARD_RESERVE_SECONDS", 300)
 WORKER_ADDRESS = os.environ.get("TUNEBOARD_WORKER_ADDRESS") or ""
 RUN_TIME_LIMIT_SECONDS = amount("TUNEBOARD_RUN_TIME_LIMIT_SECONDS", 0)  # 0: none
+LOG_MAX_BYTES = int(amount("TUNEBOARD_LOG_MAX_BYTES", 16 * 2**20))  # of one attempt
+CHECKPOINT_DAYS = int(amount("TUNEBOARD_CHECKPOINT_DAYS", 30))  # 0: for ever; until a superuser says else
+ORPHAN_HOURS = amount("TUNEBOARD_ORPHAN_HOURS", 24)
 # Another training program that speaks the protocol of docs/architecture.md.
 TRAINER_COMMAND = shlex.split(os.environ.get("TUNEBOARD_TRAINER_COMMAND") or "")
 WORK_DIR = HOME / "work"  # attempts in progress, on this host only
 CACHE_DIR = HOME / "cache"  # base models and datasets, on this host only
+CACHE_MAX_BYTES = int(amount("TUNEBOARD_CACHE_MAX_BYTES", 0))  # 0: half of the disk, at most 200 GB
+
+# -- Hosts --------------------------------------------------------------------------------------
+SAMPLE_SECONDS = amount("TUNEBOARD_SAMPLE_SECONDS", 5)
+SAMPLES_KEEP_HOURS = amount("TUNEBOARD_SAMPLES_KEEP_HOURS", 24)
+COST_PER_HOUR = amount("TUNEBOARD_COST_PER_HOUR", 0)  # of this host; 0: not said
+CURRENCY = os.environ.get("TUNEBOARD_CURRENCY") or "$"
+REFUSE_OTHER_VERSIONS = flag("TUNEBOARD_REFUSE_OTHER_VERSIONS", False)
 HF_ENDPOINT = (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
+
+# -- Notifications --------------------------------------------------------------------------------
+# smtp://, smtp+starttls:// or smtps://, with user:password@ where the server asks for one.
+SMTP_URL = os.environ.get("TUNEBOARD_SMTP_URL", "")
+_smtp = urlsplit(SMTP_URL)
+if SMTP_URL and (_smtp.scheme not in {"smtp", "smtp+starttls", "smtps"} or not _smtp.hostname):
+    raise SystemExit("TUNEBOARD_SMTP_URL looks like smtp+starttls://user:password@mail.example:587.")
+EMAIL_HOST = _smtp.hostname or "localhost"
+EMAIL_PORT = _smtp.port or {"smtps": 465, "smtp+starttls": 587}.get(_smtp.scheme, 25)
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = unquote(_smtp.username or ""), unquote(_smtp.password or "")
+EMAIL_USE_SSL, EMAIL_USE_TLS = _smtp.scheme == "smtps", _smtp.scheme == "smtp+starttls"
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = os.environ.get("TUNEBOARD_MAIL_FROM") or (
+    f"Tuneboard <tuneboard@{urlsplit(PUBLIC_URL).hostname or 'localhost'}>"
+)
+ALLOWED_PRIVATE_NETWORKS = networks(listed("TUNEBOARD_ALLOW_PRIVATE_ADDRESSES"))
+STALL_MINUTES = amount("TUNEBOARD_STALL_MINUTES", 15)  # while training; 0: never
+STALL_PHASE_MINUTES = amount("TUNEBOARD_STALL_PHASE_MINUTES", 60)  # in the phases that take no steps
 
 # -- Celery: early acknowledgement, prefetch 1, no results, JSON only (docs/architecture.md) ------
 CELERY_BROKER_URL = REDIS_URL or "redis://localhost:6379/0"

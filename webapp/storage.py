@@ -11,9 +11,11 @@ import os
 import posixpath
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from django.core.files import File
 from django.core.files.storage import FileSystemStorage, default_storage
@@ -28,25 +30,61 @@ def local_path(key: str) -> Path | None:
     return None
 
 
-def put(path: Path, key: str, *, move: bool = False) -> None:
-    """Store a local file under a key, replacing what is there; `move` may spare the copy."""
+def always() -> bool:
+    """Nothing that would end a copy early."""
+    return True
+
+
+class Abandoned(InterruptedError):
+    """A copy was given up between two pieces, because `go_on` said so; nothing of it is to be seen."""
+
+
+class _Guarded(File):  # type: ignore[type-arg]
+    """A file that is read no further once `go_on` says no."""
+
+    def __init__(self, file: IO[bytes], go_on: Callable[[], bool]) -> None:
+        super().__init__(file)
+        self._go_on = go_on
+
+    def read(self, *size: int) -> bytes:
+        if not self._go_on():
+            raise Abandoned(f"storing {self.name} was abandoned")
+        data: bytes = self.file.read(*size)
+        return data
+
+
+def put(path: Path, key: str, *, move: bool = False, go_on: Callable[[], bool] = always) -> None:
+    """Store a local file under a key, replacing what is there; `move` may spare the copy.
+
+    `go_on` is asked before each piece: whoever may write no more stops there, with Abandoned.
+    """
     target = local_path(key)
     if target is None:
         with path.open("rb") as source:
-            default_storage.save(key, File(source))
+            default_storage.save(key, _Guarded(source, go_on))
         if move:
             path.unlink()
         return
+    if not go_on():
+        raise Abandoned(f"storing {path} was abandoned")
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
     try:
-        if move:
-            shutil.move(path, partial)
+        if move and path.stat().st_dev == target.parent.stat().st_dev:
+            path.rename(partial)
         else:
-            shutil.copyfile(path, partial)
+            with path.open("rb") as source, partial.open("wb") as copy:
+                while piece := source.read(CHUNK):
+                    if not go_on():
+                        raise Abandoned(f"storing {path} was abandoned")
+                    copy.write(piece)
         with partial.open("rb") as written:
             os.fsync(written.fileno())
+        if not go_on():
+            raise Abandoned(f"storing {path} was abandoned")
         partial.replace(target)
+        if move:
+            path.unlink(missing_ok=True)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -78,6 +116,72 @@ def keys_under(prefix: str) -> Iterator[str]:
         yield f"{prefix}/{name}"
     for name in sorted(folders):
         yield from keys_under(f"{prefix}/{name}")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A file as storage lists it. `changed_at` is when it came there, whatever time it carries itself."""
+
+    key: str
+    size: int
+    changed_at: datetime
+
+
+def listing(prefix: str = "") -> Iterator[Stored]:
+    """Every file below a prefix with its size, sorted by key; those that are being written too.
+
+    A file that goes meanwhile is left out; a folder that cannot be read raises OSError.
+    """
+    root = local_path("")
+    if root is not None:
+        start = local_path(prefix)
+        yield from _files_below(start, root) if start is not None and start.is_dir() else ()
+        return
+    bucket: Any = default_storage  # listed without folders: one request a thousand files
+    base = f"{bucket.location.strip('/')}/" if bucket.location.strip("/") else ""
+    inside = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+    for item in bucket.bucket.objects.filter(Prefix=base + inside):
+        yield Stored(item.key.removeprefix(base), item.size, item.last_modified.astimezone(UTC))
+
+
+def _files_below(folder: Path, root: Path) -> Iterator[Stored]:
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            yield from _files_below(path, root)
+            continue
+        try:
+            found = path.lstat()
+        except FileNotFoundError:
+            continue
+        # A moved file keeps the time it was written at; that of its inode says when it came here.
+        changed = datetime.fromtimestamp(max(found.st_mtime, found.st_ctime), UTC)
+        yield Stored(path.relative_to(root).as_posix(), found.st_size, changed)
+
+
+def free_space() -> tuple[int, int] | None:
+    """(bytes free, bytes in all) of the disk under storage; None where storage is not a folder."""
+    folder = local_path("")
+    if folder is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    usage = shutil.disk_usage(folder)
+    return usage.free, usage.total
+
+
+def delete_file(key: str) -> None:
+    """Remove one file, and the folders that it leaves empty; fine if there is none."""
+    path, root = local_path(key), local_path("")
+    if path is None or root is None:
+        default_storage.delete(key)
+        return
+    path.unlink(missing_ok=True)
+    for folder in path.parents:
+        if folder == root or not folder.is_relative_to(root):
+            break
+        try:
+            folder.rmdir()
+        except OSError:  # something else is in it
+            break
 
 
 def delete_under(prefix: str) -> None:

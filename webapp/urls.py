@@ -1,9 +1,10 @@
-"""Every address. This file and webapp/celery.py alone know both `webapp` and `runs`."""
+"""Every address. This file, webapp/celery.py and webapp/wsgi.py alone know both `webapp` and `runs`."""
 
 from django.urls import include, path, re_path
 
-from runs.api import controls_router, tasks_router
+from runs.api import controls_router, hosts_router, notifications_router, storage_router, tasks_router
 from runs.api import router as runs_router
+from runs.urls import hosts_urlpatterns
 from runs.views.overview import overview
 from webapp.api import api, api_urls, docs, no_such_path
 from webapp.catalog.api import router as models_router
@@ -15,6 +16,9 @@ api.add_router("datasets", datasets_router)
 api.add_router("tasks", tasks_router)
 api.add_router("runs", runs_router)
 api.add_router("runs", controls_router)
+api.add_router("notifications", notifications_router)
+api.add_router("storage", storage_router)
+api.add_router("hosts", hosts_router)
 
 urlpatterns = [
     path("", overview, name="overview"),
@@ -22,6 +26,9 @@ urlpatterns = [
     path("models/", include("webapp.catalog.urls")),
     path("datasets/", include("webapp.datasets.urls")),
     path("runs/", include("runs.urls")),
+    path("notifications/", include("runs.notifications.urls")),
+    path("storage/", include("runs.housekeeping.urls")),
+    path("hosts/", include((hosts_urlpatterns, "hosts"))),
     path("healthz", healthz, name="healthz"),
     path("api/docs/", docs, name="api_docs"),
     path("api/v1/", api_urls()),

@@ -10,7 +10,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema
 from pydantic import ConfigDict
 
-from runs import downloads
+from runs import downloads, next_steps
 from runs.api.scheduling import SchedulingIn, WaitingOut, scheduling_of, waiting_out
 from runs.launch import LaunchError, launch
 from runs.models import Run
@@ -37,10 +37,23 @@ class RunIn(SchedulingIn):
     name: str = Field("", max_length=200)
 
 
+class ActionOut(Schema):
+    """What can be done about a failure: a page to open (GET), or what to send (POST, without a body)."""
+
+    kind: str
+    title: str
+    method: str
+    url: str
+
+
 class FailureOut(Schema):
+    """Why a run failed. `details`: of `bad_data`, the split, row (from 1) and column where that is known."""
+
     code: str
     message: str
     hint: str = ""
+    details: dict[str, Any] = {}
+    actions: list[ActionOut] = []
 
 
 class ArtifactOut(Schema):
@@ -126,13 +139,22 @@ def run_out(request: HttpRequest, run: Run) -> dict[str, Any]:
         "id": run.pk,
         "model": run.base_model.slug,
         "dataset": version.dataset_id if version is not None else None,
-        "failure": run.failure or None,
+        "failure": _failure_out(request, run) if run.failure else None,
         "artifacts": artifacts,
         "priority": Run.Priority(run.priority).name.lower(),
         "after": run.after_id,
         "made_from": run.made_from_id,
         "waiting": waiting_out(run),
     }
+
+
+def _failure_out(request: HttpRequest, run: Run) -> dict[str, Any]:
+    actions = []
+    for step in next_steps.after_failure(run):
+        path = f"/api/v1/runs/{run.pk}/{step.kind}" if step.method == "POST" else step.url
+        url = request.build_absolute_uri(path)
+        actions.append({"kind": step.kind, "title": step.title, "method": step.method, "url": url})
+    return {**run.failure, "actions": actions}
 
 
 _PLAIN = {field.name for field in Run._meta.get_fields()} - {
@@ -254,13 +276,20 @@ def run_metrics(request: HttpRequest, run_id: int, since: str = "") -> Any:
 def run_artifact(request: HttpRequest, run_id: int, name: str) -> HttpResponseBase:
     """Supports Range; the ETag is the SHA-256."""
     run = get_object_or_404(runs_of(request), pk=run_id)
-    return downloads.file_response(request, downloads.find(run.artifacts.all(), name))
+    try:
+        return downloads.file_response(request, downloads.find(run.artifacts.all(), name, run.pk))
+    except downloads.Gone as gone:
+        raise ApiError(410, "gone", str(gone)) from gone
 
 
 @router.get("/{int:run_id}/artifacts.zip", response={200: bytes, **ERRORS}, summary="Download all files")
 def run_zip(request: HttpRequest, run_id: int) -> HttpResponseBase:
     """The model folder as one zip."""
     run = get_object_or_404(runs_of(request), pk=run_id)
-    if not run.artifacts.all():
-        raise ApiError(404, "not_found", "This run has no files yet.")
-    return downloads.zip_response(run)
+    try:
+        if not run.artifacts.all():
+            downloads.check_not_removed(run.pk)
+            raise ApiError(404, "not_found", "This run has no files yet.")
+        return downloads.zip_response(run)
+    except downloads.Gone as gone:
+        raise ApiError(410, "gone", str(gone)) from gone

@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
+from runs.execution.admission import takes_runs
 from runs.execution.pool import gpus_of
 from runs.models import Attempt, Node, Run, Worker
 from runs.models.run import READY
@@ -76,9 +77,9 @@ def others_for(run_id: int, leader: Worker) -> list[Worker] | None:
     ]
     free = rooms(able)
     able = [each for each in able if free[each.pk].holds(run.queue)]
-    others = [each for each in able if each.pk != leader.pk]
-    leads = len(others) < len(able)
-    return others[: run.nodes - 1] if leads and len(able) >= run.nodes else None
+    others = [each for each in able if each.pk != leader.pk and takes_runs(each)]
+    leads = any(each.pk == leader.pk for each in able)
+    return others[: run.nodes - 1] if leads and len(others) >= run.nodes - 1 else None
 
 
 def _alike(one: Worker, other: Worker) -> bool:

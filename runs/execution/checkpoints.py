@@ -2,16 +2,16 @@
 
 A checkpoint is files below `runs/<id>/checkpoints/<step>-<attempt>/` and, written last, manifest.json
 with their sizes and SHA-256; only then does its row follow. The attempt in the key keeps a worker that
-has lost its lease from writing into what its successor stores.
+has lost its lease from writing into what its successor stores. The manifest is the trainer's own where it
+wrote one: what a disk or a network changes between its memory and ours is found.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,13 @@ from django.db.models import F
 
 from runs.lifecycle import hold
 from runs.models import Attempt, Checkpoint, Event, Run
+from runs.training import manifest
+from runs.training.tasks import get_task
 from webapp import storage
 
 log = logging.getLogger(__name__)
-MANIFEST = "manifest.json"
-
-
-class DamagedCheckpoint(Exception):
-    """A stored checkpoint is not what its manifest says; the message says what differs."""
+MANIFEST = manifest.NAME
+DamagedCheckpoint = manifest.Damaged
 
 
 def prefix_of(attempt: Attempt, step: int) -> str:
@@ -44,38 +43,50 @@ def snapshot(folder: Path, target: Path) -> None:
 
 
 def store(folder: Path, prefix: str, go_on: Callable[[], bool]) -> int:
-    """Copy a folder to storage, its manifest last; returns bytes. Stops in between if `go_on` says no."""
+    """Copy a folder to storage, its manifest last; returns bytes. Stops in between if `go_on` says no.
+
+    Raises DamagedCheckpoint if a file is not what the trainer's manifest says. A trainer that wrote none
+    (another program may be one) gets its files as they are.
+    """
     storage.delete_under(prefix)  # what an earlier try may have left
-    manifest: dict[str, dict[str, Any]] = {}
-    for source in _files(folder):
+    if not manifest.is_whole(folder):
+        manifest.finish(folder)
+    files = manifest.read(folder)
+    for name, expected in files.items():
         if not go_on():
             raise InterruptedError(f"copying {folder.name} was abandoned")
-        name = source.relative_to(folder).as_posix()
-        manifest[name] = {"size": source.stat().st_size, "sha256": storage.sha256_of(source)}
-        storage.put(source, f"{prefix}/{name}")
-    listing = folder.with_name(f"{folder.name}.{MANIFEST}")
-    listing.write_text(json.dumps({"files": manifest}, indent=1))
-    storage.put(listing, f"{prefix}/{MANIFEST}", move=True)
-    return sum(int(entry["size"]) for entry in manifest.values())
+        source = folder / name
+        if not source.is_file() or not expected.matches(source):
+            raise DamagedCheckpoint(f"{name} is not what the trainer saved")
+        storage.put(source, f"{prefix}/{name}", go_on=go_on)
+    storage.put(folder / MANIFEST, f"{prefix}/{MANIFEST}", go_on=go_on)
+    return sum(expected.size for expected in files.values())
 
 
 def fetch(prefix: str, folder: Path) -> None:
-    """Copy a stored checkpoint to a folder, checking each file; raises DamagedCheckpoint."""
+    """Copy a stored checkpoint and its manifest to a folder, checking each file; raises DamagedCheckpoint."""
     shutil.rmtree(folder, ignore_errors=True)
     try:
-        with storage.open_file(f"{prefix}/{MANIFEST}") as source:
-            files: dict[str, Any] = json.load(source)["files"]
-        for name, expected in files.items():
-            target = folder / name
-            storage.get(f"{prefix}/{name}", target)
-            if target.stat().st_size != expected["size"] or storage.sha256_of(target) != expected["sha256"]:
-                raise DamagedCheckpoint(f"{name} is not what was stored")
-    except (FileNotFoundError, KeyError, ValueError) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise DamagedCheckpoint(f"a file is missing or its manifest cannot be read ({error})") from error
+        _fetch(prefix, folder)
     except DamagedCheckpoint:
         shutil.rmtree(folder, ignore_errors=True)
         raise
+
+
+def _fetch(prefix: str, folder: Path) -> None:
+    try:
+        with storage.open_file(f"{prefix}/{MANIFEST}") as source:
+            listing = source.read()
+    except FileNotFoundError:
+        raise DamagedCheckpoint("its manifest is missing") from None
+    for name, expected in manifest.parse(listing).items():
+        try:
+            storage.get(f"{prefix}/{name}", folder / name)
+        except FileNotFoundError:
+            raise DamagedCheckpoint(f"{name} is missing") from None
+        if not expected.matches(folder / name):
+            raise DamagedCheckpoint(f"{name} is not what was stored")
+    (folder / MANIFEST).write_bytes(listing)  # last, as the trainer does: it checks them once more
 
 
 def record(attempt: Attempt, event: dict[str, Any], size: int) -> None:
@@ -124,10 +135,25 @@ def resumed(attempt: Attempt, step: int) -> None:
         tell(attempt, "resumed_from", f"Going on from the checkpoint of step {step}.", step=step)
 
 
-def remove_all(run_id: int) -> None:
-    """A run that has succeeded needs none any more: its weights are among its files."""
-    Checkpoint.objects.filter(run=run_id).delete()
-    storage.delete_under(f"runs/{run_id}/checkpoints")
+def keep_last(attempt: Attempt) -> None:
+    """Of a run that has succeeded the newest state alone is kept, to train it for longer some day.
+
+    In the transaction that ends the attempt. The best weights are among the run's files, and go with that
+    state. A run that cannot be extended keeps none.
+    """
+    stored = Checkpoint.objects.filter(run=attempt.run_id)
+    newest = stored.order_by("step").last() if can_be_extended(attempt.run) else None
+    kept = newest.storage_prefix if newest is not None else None
+    (stored.exclude(pk=newest.pk) if newest is not None else stored).delete()
+    transaction.on_commit(partial(_remove_others, attempt.run_id, attempt.number, kept))
+
+
+def can_be_extended(run: Run) -> bool:
+    """Whether more training can follow on its end; never for a task that this version no longer has."""
+    try:
+        return get_task(run.task).can_be_extended(run.method)
+    except KeyError:
+        return False
 
 
 def tell(attempt: Attempt, kind: str, message: str, **data: Any) -> None:
@@ -136,12 +162,24 @@ def tell(attempt: Attempt, kind: str, message: str, **data: Any) -> None:
     Run.objects.filter(pk=attempt.run_id).update(row_version=F("row_version") + 1)
 
 
-def _remove(prefixes: set[str]) -> None:
+def _remove(prefixes: Iterable[str]) -> None:
     for prefix in prefixes:
         try:
             storage.delete_under(prefix)
         except Exception:  # it costs space, no more, and goes when the run is deleted
             log.warning("The old checkpoint %s could not be removed from storage.", prefix, exc_info=True)
+
+
+def _remove_others(run_id: int, last_attempt: int, kept: str | None) -> None:
+    """Remove whatever the attempts up to this one have left, but for a prefix; the run may be going on already."""
+    root = f"runs/{run_id}/checkpoints"
+    try:
+        found = {key.removeprefix(f"{root}/").split("/")[0] for key in storage.keys_under(root)}
+    except Exception:
+        log.warning("The checkpoints of run %s stay in storage.", run_id, exc_info=True)
+        return
+    prefixes = {f"{root}/{name}" for name in found if int(name.rpartition("-")[2]) <= last_attempt}
+    _remove(prefix for prefix in prefixes if prefix != kept)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -17,13 +17,17 @@ from runs import lifecycle
 from runs.execution import capacity
 from runs.execution.messages import wake
 from runs.execution.outages import AWAY
+from runs.execution.tidying import Tidying
+from runs.housekeeping.daily import keep_house
 from runs.lifecycle import LeaseLost
 from runs.models import Attempt, Run
 from runs.models.run import READY
+from runs.notifications.duty import notify
 from runs.queueing.release import move_up, release_due, release_followers
 from webapp.datasets.inspection import requeue_due
 
 log = logging.getLogger(__name__)
+tidy_up = Tidying()
 MOST_WAKES = 8  # a round and a queue; a worker that has finished a run looks for the next by itself
 
 
@@ -70,8 +74,15 @@ def _messages_in(queue: str) -> int:
 def dispatch_once() -> None:
     """One round; each duty by itself, so that a failing one does not keep the others from theirs."""
     for duty in (
-        *(reap, capacity.finish_forgotten, release_due, release_followers, move_up),
-        *(publish_waiting, requeue_due),
+        reap,
+        capacity.finish_forgotten,
+        release_due,
+        release_followers,
+        move_up,
+        publish_waiting,
+        requeue_due,
+        notify,
+        tidy_up,
     ):
         close_old_connections()
         try:
@@ -81,11 +92,12 @@ def dispatch_once() -> None:
             log.warning("The database is away: %s", str(error).strip())
             return
         except Exception:  # a fault in one duty must not end them all; the next round tries again
-            log.exception("Dispatching: %s failed.", duty.__name__)
+            log.exception("Dispatching: %s failed.", getattr(duty, "__name__", type(duty).__name__))
 
 
 def dispatch(stopping: threading.Event) -> None:
     """Rounds every DISPATCH_SECONDS until told to stop, through outages of database and broker."""
+    threading.Thread(target=keep_house, args=(stopping,), name="house-keeping", daemon=True).start()
     while not stopping.is_set():
         dispatch_once()
         stopping.wait(settings.DISPATCH_SECONDS)

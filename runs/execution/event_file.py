@@ -26,6 +26,21 @@ class EventFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._position = 0
+        self._size = 0
+        self._cut = False
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is anything that was not read; costs no reading."""
+        try:
+            return self._cut or self._path.stat().st_size > self._size
+        except FileNotFoundError:
+            return False
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the last batch was a full one: more waits."""
+        return self._cut
 
     def read(self) -> list[Line]:
         """The next whole lines, about a megabyte at most; none if there are none yet.
@@ -35,18 +50,35 @@ class EventFile:
         """
         try:
             with self._path.open("rb") as source:
+                self._size = source.seek(0, 2)
                 source.seek(self._position)
                 data = source.read(BATCH_BYTES)
+                self._cut = len(data) == BATCH_BYTES
                 if len(data) == BATCH_BYTES and b"\n" not in data:
                     data += source.readline()
         except FileNotFoundError:
             return []
         lines = []
-        for raw in data.split(b"\n")[:-1]:
+        whole = data.split(b"\n")[:-1]
+        for raw, event in zip(whole, _parse_all(whole), strict=True):
             self._position += len(raw) + 1
-            if event := _parse(raw):
+            if event:
                 lines.append(Line(self._position, event))
         return lines
+
+
+def _parse_all(lines: list[bytes]) -> list[dict[str, Any]]:
+    """The events of whole lines, {} for one that is none. All at once, which is twice as fast, if all are good."""
+    try:
+        events = json.loads(b"[%b]" % b",".join(lines))
+    except ValueError:
+        events = []
+    good = len(events) == len(lines) and all(
+        type(event) is dict and type(event.get("type")) is str for event in events
+    )
+    if good and not any(b"\\u0000" in raw for raw in lines):
+        return list(events)
+    return [_parse(raw) for raw in lines]
 
 
 def _parse(raw: bytes) -> dict[str, Any]:

@@ -9,15 +9,18 @@ from typing import Any
 LOG_LINES = 50
 
 
-def failure(code: str, message: str, hint: str, log_tail: str) -> dict[str, Any]:
-    """What a run keeps of its failure, with the last lines of the log."""
+def failure(
+    code: str, message: str, hint: str, log_tail: str, details: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a run keeps of its failure, with the last lines of the log; runs/next_steps.py makes buttons of it."""
     lines = log_tail.rstrip("\n").split("\n")[-LOG_LINES:] if log_tail else []
-    return {"code": code, "message": message, "hint": hint, "log_tail": lines}
+    return {"code": code, "message": message, "hint": hint, "log_tail": lines, "details": dict(details or {})}
 
 
 def reported(event: Mapping[str, Any], log_tail: str) -> dict[str, Any]:
     """The trainer's own `failed` event."""
-    return failure(str(event["code"]), str(event["message"]), str(event.get("hint") or ""), log_tail)
+    code, message, hint = str(event["code"]), str(event["message"]), str(event.get("hint") or "")
+    return failure(code, message, hint, log_tail, event.get("details"))
 
 
 def killed(number: int, out_of_memory: bool, log_tail: str) -> dict[str, Any]:

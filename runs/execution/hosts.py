@@ -1,23 +1,25 @@
-"""What this host offers a run: its name, GPUs, library versions. No torch is imported to find out."""
+"""What this host offers a run: its name, slots, library versions. No torch is imported to find out."""
 
 from __future__ import annotations
 
 import fcntl
 import importlib.util
 import logging
-import os
 import platform
-import shutil
 import socket
 import subprocess
+import tomllib
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import IO, Any
 
 from django.conf import settings
 
 from runs.execution.pool import Pool
+from runs.execution.telemetry import driver_versions, gpus
 
 log = logging.getLogger(__name__)
+__all__ = ["claim_name", "gpus", "own_version", "pool_of", "queues_for", "same_version", "versions"]
 PACKAGES = ("torch", "transformers", "datasets", "peft", "trl", "timm", "scikit-learn")
 MAX_WORKERS = 64  # that share one home
 
@@ -42,27 +44,6 @@ def claim_name() -> tuple[str, IO[str]]:
     raise RuntimeError(f"{MAX_WORKERS} workers already share {settings.HOME}; give this one its own home.")
 
 
-def gpus() -> list[dict[str, Any]]:
-    """[{index, name, memory_bytes}] of the GPUs that a trainer started here would see."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    query = ["nvidia-smi", "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        output = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
-    except (subprocess.SubprocessError, OSError) as error:
-        log.warning("nvidia-smi is there but does not work (%s); going on without GPUs.", error)
-        return []
-    found = []
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    wanted = [item.strip() for item in visible.split(",")] if visible is not None else None
-    for line in output.splitlines():
-        index, uuid, name, memory = (part.strip() for part in line.split(",", 3))
-        if wanted is None or index in wanted or uuid in wanted:
-            size = int(memory) * 2**20 if memory.isdigit() else 0
-            found.append({"index": int(index), "name": name, "memory_bytes": size})
-    return found
-
-
 def can_train() -> bool:
     """Whether the training extra is installed, or another trainer is configured."""
     return bool(settings.TRAINER_COMMAND) or all(
@@ -70,15 +51,50 @@ def can_train() -> bool:
     )
 
 
+@cache
+def own_version() -> str:
+    """Tuneboard's own, with the commit where it runs from a checkout: `0.1.0+g1a2b3c4d5e6f`."""
+    number = _own_number()
+    if not (settings.ROOT / ".git").exists():
+        return number
+    # As a container's root does, which owns nothing of a checkout that is mounted.
+    asked = ["git", "-c", f"safe.directory={settings.ROOT}", "rev-parse", "--short=12", "HEAD"]
+    try:
+        done = subprocess.run(asked, cwd=settings.ROOT, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return number
+    commit = done.stdout.strip()
+    return f"{number}+g{commit}" if done.returncode == 0 and commit else number
+
+
+def _own_number() -> str:
+    """As the code that runs says: what is installed may be of an earlier checkout."""
+    described = settings.ROOT / "pyproject.toml"
+    if described.exists():
+        return str(tomllib.loads(described.read_text())["project"]["version"])
+    try:
+        return version("tuneboard")
+    except PackageNotFoundError:
+        return "0"
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two of `own_version` are of the same code, as far as they say; unknown ones are."""
+    if not one or not other:
+        return True
+    (number, _, commit), (other_number, _, other_commit) = one.partition("+g"), other.partition("+g")
+    return number == other_number and (not commit or not other_commit or commit == other_commit)
+
+
 def versions() -> dict[str, str]:
     """Of what decides how a run turns out."""
-    found = {"python": platform.python_version()}
-    for name in ("tuneboard", *PACKAGES):
+    found = {"tuneboard": own_version(), "python": platform.python_version()}
+    for name in PACKAGES:
         try:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return found | driver_versions()
 
 
 def pool_of(devices: list[dict[str, Any]], slots: int) -> Pool:

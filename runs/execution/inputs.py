@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from django.conf import settings
 
-from runs.execution import checkpoints
+from runs.execution import cached, checkpoints
 from runs.models import Attempt, Checkpoint, Run
 from runs.training.events import TrainingFailure
 from runs.training.spec import DatasetRef, ModelRef, RunSpec
-from webapp import storage
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import DatasetVersion
 
@@ -28,6 +25,7 @@ class Needs:
     version: DatasetVersion
     checkpoints: list[Checkpoint]  # newest first
     versions: dict[str, str]
+    model_files: dict[str, str] = field(default_factory=dict)  # of one in storage: {name: SHA-256}, if known
 
 
 @dataclass
@@ -49,18 +47,25 @@ def needs_of(attempt: Attempt, versions: dict[str, str]) -> Needs:
             "Upload it again and launch a new run.",
         )
     return Needs(
-        run, attempt, run.base_model, run.dataset_version, list(run.checkpoints.order_by("-step")), versions
+        run,
+        attempt,
+        run.base_model,
+        run.dataset_version,
+        list(run.checkpoints.order_by("-step")),
+        versions,
+        cached.digests_of(run.base_model),
     )
 
 
 def fetch(needs: Needs, workdir: Path) -> Inputs:
     """Bring everything to this host and say in a spec where it lies."""
     run, version, base = needs.run, needs.version, needs.model
+    leases = cached.leases_of(workdir)
     model = ModelRef(
         name=base.name,
         kind=base.kind,
         source=base.source,
-        reference=_model_folder(base),
+        reference=cached.model_folder(base, needs.model_files, leases),
         revision=base.revision,
         weights_format=base.weights_format,
         weights_path=base.weights_path,
@@ -69,7 +74,7 @@ def fetch(needs: Needs, workdir: Path) -> Inputs:
     )
     dataset = DatasetRef(
         name=run.dataset_name,
-        folder=str(_local(version.storage_prefix, f"datasets/{version.content_hash}")),
+        folder=str(cached.dataset_folder(version, leases)),
         content_hash=version.content_hash,
         splits=version.splits,
     )
@@ -118,38 +123,3 @@ def _newest_whole(stored: list[Checkpoint], workdir: Path) -> tuple[tuple[int, P
         else:
             return (checkpoint.step, folder), damaged
     return None, damaged
-
-
-def _model_folder(base: BaseModel) -> str:
-    """A folder on this host as it is; one in storage as a local folder; else a package or Hub name."""
-    Source = BaseModel.Source  # noqa: N806
-    if base.source not in {Source.FOLDER, Source.RUN} or Path(base.reference).is_absolute():
-        return base.reference
-    return str(_local(base.reference, f"models/stored/{base.pk}"))
-
-
-def _local(prefix: str, cached_as: str) -> Path:
-    """A folder of storage on this host's disk: where it lies, or a copy made once in the cache."""
-    folder = storage.local_path(prefix)
-    if folder is not None:
-        if not folder.is_dir():
-            raise TrainingFailure("bad_data", f"{prefix} is missing from storage.", "Upload it again.")
-        return folder
-    cached: Path = settings.CACHE_DIR / cached_as
-    if cached.is_dir():
-        return cached
-    partial = cached.with_name(f".{cached.name}.{uuid.uuid4().hex}.partial")
-    try:
-        for key in storage.keys_under(prefix):
-            storage.get(key, partial / key.removeprefix(f"{prefix}/"))
-        if not partial.is_dir():
-            raise TrainingFailure("bad_data", f"{prefix} is missing from storage.", "Upload it again.")
-        if not cached.is_dir():
-            try:
-                partial.rename(cached)
-            except OSError:
-                if not cached.is_dir():  # or else another slot was first with the same bytes
-                    raise
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return cached

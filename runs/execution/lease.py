@@ -24,7 +24,15 @@ BEAT = """
       AND runs_run.attempt = runs_attempt.number AND runs_run.status = 'running'
     RETURNING runs_run.desired
 """
+# Leases go by clocks that nobody sets, and by one that goes on while the host sleeps or its machine is paused.
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+WATCH_SECONDS = 1.0
 LOOK_SECONDS = 1.0  # how soon a cancel is seen; a read of one row by its key
+
+
+def now() -> float:
+    """Seconds by this host's own clock; only differences mean something."""
+    return time.clock_gettime(CLOCK)
 
 
 class Lease:
@@ -34,10 +42,10 @@ class Lease:
         """The claim has just begun the lease. `on_expiry` is called from another thread, at most once."""
         self.attempt = attempt
         self.desired = str(Run.Desired.GO_ON)
-        now = time.monotonic()
-        self._expires = now + settings.LEASE_SECONDS
-        self._next_beat = now + settings.HEARTBEAT_SECONDS
-        self._next_look = now
+        begun = now()
+        self._expires = begun + settings.LEASE_SECONDS
+        # The answer to the claim may have been long under way: the first beat makes the two clocks agree.
+        self._next_beat = self._next_look = begun
         self._over = threading.Event()
         self._on_expiry = on_expiry
         # A thread of its own: the one that beats may hang in a read from a disk or a database.
@@ -46,19 +54,19 @@ class Lease:
 
     @property
     def expired(self) -> bool:
-        """By this host's monotonic clock, counted from before the last beat was sent."""
-        return time.monotonic() >= self._expires
+        """By this host's clock, counted from before the last beat was sent."""
+        return now() >= self._expires
 
     def keep(self) -> str:
         """Beat or look if it is time to; returns what the user wants. Raises LeaseLost."""
-        now = time.monotonic()
-        if now >= self._next_beat:
+        moment = now()
+        if moment >= self._next_beat:
             self.desired = self.through_outages(self._beat)
-        elif now >= self._next_look:
+        elif moment >= self._next_look:
             self.desired = self.through_outages(self._look)
         else:
             return self.desired
-        self._next_look = time.monotonic() + LOOK_SECONDS
+        self._next_look = now() + LOOK_SECONDS
         return self.desired
 
     def through_outages(self, operation: Callable[[], T]) -> T:
@@ -74,7 +82,7 @@ class Lease:
         self._watchdog.join()
 
     def _beat(self) -> str:
-        sent = time.monotonic()
+        sent = now()
         with connection.cursor() as cursor:
             cursor.execute(BEAT, [settings.LEASE_SECONDS, self.attempt.pk])
             row = cursor.fetchone()
@@ -91,8 +99,12 @@ class Lease:
             raise LeaseLost(f"attempt {self.attempt.number} of run {self.attempt.run_id} is over")
         return str(desired)
 
+    def _until_it_expires(self) -> float:
+        # Not in one go: a wait is counted in time that stands still while the host sleeps.
+        return min(max(0.05, self._expires - now()), WATCH_SECONDS)
+
     def _watch(self) -> None:
-        while not self._over.wait(max(0.05, self._expires - time.monotonic())):
+        while not self._over.wait(self._until_it_expires()):
             if self.expired:
                 self._on_expiry()
                 return

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 
-from django.conf import settings
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -27,8 +26,9 @@ def wake(queue: str) -> bool:
     from webapp.celery import app
 
     try:
-        # A wake-up that nobody took in time is void: the dispatcher has sent others since.
-        app.send_task(WAKE, queue=queue, expires=max(60.0, 10 * settings.DISPATCH_SECONDS), retry=False)
+        # It never expires: that would go by the clock of whoever hears it, and cost nothing saved. The dispatcher
+        # sends no more than there are runs.
+        app.send_task(WAKE, queue=queue, retry=False)
     except (OperationalError, RedisError, OSError) as error:
         log.warning("The broker cannot be reached (%s); the dispatcher will send this wake-up again.", error)
         return False

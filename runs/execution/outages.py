@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, InternalError, OperationalError, connection
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-AWAY = (OperationalError, InterfaceError)
+# InternalError is how Postgres' word arrives that it has ended a session (webapp/database.py).
+AWAY = (OperationalError, InterfaceError, InternalError)
 PAUSE = 0.5  # seconds between two tries
 
 

@@ -9,11 +9,12 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F
 
+from runs.execution import checkpoints
+from runs.execution.log_file import printed
 from runs.lifecycle import hold, succeed
+from runs.logs import TAIL_BYTES, TAIL_LINES
 from runs.models import Artifact, Attempt, Run
 from webapp import storage
-
-TAIL_LINES, TAIL_BYTES = 200, 64_000
 
 
 class BrokenPromise(Exception):
@@ -42,7 +43,7 @@ def store_artifacts(
             size, digest = source.stat().st_size, storage.sha256_of(source)
             if (size, digest) != (file["size"], file["sha256"]):
                 raise BrokenPromise(f"{file['name']} has other bytes than announced")
-            storage.put(source, key, move=True)
+            storage.put(source, key, move=True, go_on=go_on)
         elif not storage.exists(key):  # or else it was moved by a try that failed further on
             raise BrokenPromise(f"{file['name']} is missing")
         rows.append(
@@ -66,10 +67,11 @@ def finish(attempt: Attempt, metrics: dict[str, float], artifacts: list[Artifact
             row.pk = None
         Artifact.objects.bulk_create(artifacts)
         succeed(attempt, metrics)
+        checkpoints.keep_last(attempt)
 
 
-def remember_log(attempt: Attempt, tail: str) -> None:
-    """Show the newest lines on the run's page."""
+def remember_tail(attempt: Attempt, tail: str) -> None:
+    """The last lines stay with the attempt, wherever its whole log goes."""
     with transaction.atomic():
         hold(attempt)
         Attempt.objects.filter(pk=attempt.pk).update(log_tail=tail)
@@ -85,12 +87,4 @@ def tail_of(path: Path) -> str:
             data = source.read()
     except FileNotFoundError:
         return ""
-    # A progress bar draws its line over and over: what a terminal would still show is its last state.
-    lines = [line.rstrip("\r").rsplit("\r", 1)[-1] for line in data.decode(errors="replace").split("\n")]
-    return "\n".join(lines[-TAIL_LINES - 1 :]).replace("\x00", "")
-
-
-def store_log(attempt: Attempt, path: Path) -> None:
-    """Keep an attempt's whole log."""
-    if path.exists():
-        storage.put(path, f"runs/{attempt.run_id}/logs/attempt-{attempt.number}.log")
+    return "\n".join(printed(line) for line in data.split(b"\n")[-TAIL_LINES - 1 :])

@@ -42,13 +42,12 @@ class Slot:
     def _serve(self) -> None:
         try:
             while not self._stopping.is_set():
-                self._woken.clear()  # before looking, so that a wake-up meanwhile counts
-                self._warm_trainer()
-                found, devices = self._claim()
-                if found is not None:
-                    self._carry(found, devices)
-                else:
-                    self._woken.wait(settings.DISPATCH_SECONDS)
+                try:
+                    self._take_one()
+                except Exception:  # a full disk, a fault of ours: the next run may fare better
+                    log.exception("A slot could not take a run; trying again.")
+                    connection.close()
+                    self._stopping.wait(settings.DISPATCH_SECONDS)
         except BaseException:
             log.exception("A slot has failed; this worker takes fewer runs until it is restarted.")
             raise
@@ -56,6 +55,16 @@ class Slot:
             if self._trainer is not None:
                 self._trainer.kill()
             connection.close()
+
+    def _take_one(self) -> None:
+        """One run from claim to end, or a wait where there is none."""
+        self._woken.clear()  # before looking, so that a wake-up meanwhile counts
+        self._warm_trainer()
+        found, devices = self._claim()
+        if found is not None:
+            self._carry(found, devices)
+        else:
+            self._woken.wait(settings.DISPATCH_SECONDS)
 
     def _claim(self) -> tuple[Attempt | Node | None, list[int]]:
         """(what is to be done, the GPUs for it)"""

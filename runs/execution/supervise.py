@@ -16,24 +16,29 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from django.conf import settings
+from django.db import connection
 
 from runs import lifecycle
-from runs.execution import checkpoints, failures, gang, inputs, leftovers, outputs, stopping
+from runs.execution import cached, checkpoints, failures, gang, inputs, leftovers, outputs, stopping, tidying
 from runs.execution.event_file import EventFile
 from runs.execution.ingest import take_in
 from runs.execution.lease import LOOK_SECONDS, Lease
+from runs.execution.log_keeper import LogKeeper
 from runs.execution.trainer import Trainer, oom_kills
 from runs.lifecycle import LeaseLost
 from runs.models import Artifact, Attempt, Run
 from runs.training.events import TrainingFailure
+from webapp import storage
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 TICK_SECONDS = 0.1
-LOG_SECONDS = 1.5
+EVENTS_SECONDS = 0.5  # between two batches of events
+LOG_SECONDS = 0.5  # between two pieces of the log; with the page's poll they are seen within 2 s
 STORAGE_WAITS = (1.0, 3.0, 9.0, 27.0, 60.0)  # seconds between tries to reach a storage that is away
 NO_ROOM_BYTES = 4 << 20
 DONE, FAILED_FOR_A_REASON, STOPPED, LOST = 0, 1, 3, 4  # the trainer's exit statuses
@@ -74,13 +79,14 @@ class Supervision:
         self._events = EventFile(self._workdir / "events.jsonl")
         self._ending: dict[str, Any] = {}
         self._artifacts: dict[str, Any] | None = None
-        self._copies: list[tuple[dict[str, Any], Future[int]]] = []
+        self._copies: list[tuple[dict[str, Any], Future[int], Path]] = []  # event, copying, its source
+        self._copied = 0
         self._asked_at: float | None = None
         self._limit: stopping.TimeLimit | None = None
         self._time_is_up = False
         self._started = time.monotonic()
-        self._shown_log = ""
-        self._next_log = 0.0
+        self._log = LogKeeper(attempt, self._workdir / "log.txt")
+        self._next_log = self._next_events = 0.0
         self._abandoned = threading.Event()
         self._files = ThreadPoolExecutor(1, thread_name_prefix=f"files-{attempt.pk}")
         self._lease = Lease(attempt, on_expiry=trainer.kill)
@@ -99,9 +105,13 @@ class Supervision:
         finally:
             self._abandoned.set()
             self._trainer.kill()
-            self._files.shutdown(wait=False, cancel_futures=True)
+            for _, copy, _source in self._copies:
+                copy.cancel()
+            self._files.submit(self._tidy)  # the last that this thread does
+            self._files.shutdown(wait=False)
             self._lease.end()
             shutil.rmtree(self._workdir, ignore_errors=True)
+            cached.release(self._workdir)
         log.info("%s: over.", name)
 
     def _run(self) -> None:
@@ -115,7 +125,7 @@ class Supervision:
             self._end(lambda: lifecycle.lose(self._attempt, missing))
             return
         except TrainingFailure as problem:
-            told = failures.failure(problem.code, problem.message, problem.hint, "")
+            told = failures.failure(problem.code, problem.message, problem.hint, "", problem.details)
             self._end(lambda: lifecycle.fail(self._attempt, told))
             return
         ooms_before = oom_kills()
@@ -148,7 +158,7 @@ class Supervision:
     # -- while it trains ---------------------------------------------------------------------------
     def _tick(self) -> None:
         self._lease.keep()
-        self._take_in()
+        self._take_in_if_due()
         self._finish_copies()
         self._show_log()
         self._look_at_others()
@@ -189,6 +199,13 @@ class Supervision:
             return "Stopping"
         return "The worker is shutting down" if self._stopping.is_set() else "The time limit is reached"
 
+    def _take_in_if_due(self) -> None:
+        """At once after a quiet time, then in batches: a transaction costs as much as some hundred points."""
+        now = time.monotonic()
+        if now >= self._next_events and self._events.has_more:
+            self._take_in()
+            self._next_events = now if self._events.is_behind else now + EVENTS_SECONDS
+
     def _take_in(self) -> bool:
         """Store new events and note what is to be done for them; False if there were none."""
         lines = self._events.read()
@@ -207,28 +224,29 @@ class Supervision:
         """Begin copying a checkpoint to storage, from links that its deletion by the trainer leaves."""
         step = int(event["step"])
         if keep := event.get("keep"):
-            for earlier, copy in self._copies:
+            for earlier, copy, _ in self._copies:
                 if earlier["step"] not in keep and earlier["step"] != step:
                     copy.cancel()  # overtaken before its turn came
         source = (self._workdir / event["path"]).resolve()
-        links = self._workdir / "outbox" / str(step)
+        self._copied += 1  # the same step may be announced again while its first copy is under way
+        links = self._workdir / "outbox" / f"{self._copied}-{step}"
         if not source.is_relative_to(self._workdir.resolve()):
             raise ValueError(f"the checkpoint {event['path']} lies outside the work folder")
-        shutil.rmtree(links, ignore_errors=True)
         try:
             checkpoints.snapshot(source, links)
         except FileNotFoundError:
             log.info("The checkpoint of step %s was replaced before it could be stored.", step)
+            shutil.rmtree(links, ignore_errors=True)
             return
         prefix = checkpoints.prefix_of(self._attempt, step)
         copy = self._files.submit(checkpoints.store, links, prefix, self._may_go_on)
-        self._copies.append((event, copy))
+        self._copies.append((event, copy, links))
 
     def _finish_copies(self) -> None:
         """Give the checkpoints that have arrived in storage their rows."""
         while self._copies and self._copies[0][1].done():
-            event, copy = self._copies.pop(0)
-            shutil.rmtree(self._workdir / "outbox" / str(event["step"]), ignore_errors=True)
+            event, copy, links = self._copies.pop(0)
+            shutil.rmtree(links, ignore_errors=True)
             try:
                 size = copy.result()
             except CancelledError:
@@ -244,12 +262,9 @@ class Supervision:
 
     def _show_log(self) -> None:
         now = time.monotonic()
-        if now >= self._next_log:
+        if now >= self._next_log and (piece := self._log.next()):
+            self._store(partial(self._log.keep, piece))
             self._next_log = now + LOG_SECONDS
-            tail = outputs.tail_of(self._workdir / "log.txt")
-            if tail != self._shown_log:
-                self._store(lambda: outputs.remember_log(self._attempt, tail))
-                self._shown_log = tail
 
     # -- after -------------------------------------------------------------------------------------
     def _conclude(self, status: int, *, ran_out_of_memory: bool) -> None:
@@ -295,20 +310,23 @@ class Supervision:
         self._end(lambda: change(self._attempt, told))
 
     def _succeed(self) -> None:
-        for _, copy in self._copies:
-            copy.cancel()
+        extendable = self._store(lambda: checkpoints.can_be_extended(self._attempt.run))
+        last = self._copies[-1:] if extendable else []
+        for pending in self._copies:
+            if pending not in last:
+                pending[1].cancel()
         try:
             rows = self._store_artifacts()
         except StorageAway as error:
             told = failures.could_not_store(error, self._log_tail())
             self._end(lambda: lifecycle.fail(self._attempt, told))
             return
+        try:  # the result is there, whatever comes of this
+            self._finish_all_copies()
+        except OSError:
+            log.warning("The last checkpoint of run %s is lost.", self._attempt.run_id, exc_info=True)
         metrics = self._ending.get("metrics") or {}
         self._end(lambda: outputs.finish(self._attempt, metrics, rows))
-        try:  # the run has succeeded, whatever comes of this
-            checkpoints.remove_all(self._attempt.run_id)
-        except Exception:
-            log.warning("Checkpoints of run %s stay in storage.", self._attempt.run_id, exc_info=True)
 
     def _store_artifacts(self) -> list[Artifact]:
         if self._artifacts is None:
@@ -319,18 +337,27 @@ class Supervision:
         )
 
     def _end(self, change: Callable[[], object]) -> None:
-        """Store the log, then make the change that ends the attempt."""
+        """Bring the whole log to storage, then make the change that ends the attempt."""
         tail = self._log_tail()
         try:
-            self._meanwhile(lambda: outputs.store_log(self._attempt, self._workdir / "log.txt"))
+            self._keep_whole_log(tail)
         except LeaseLost:
             raise
-        except Exception:  # the run page still has the last lines
+        except Exception:  # what was taken in of it stays in the database
             log.warning("The log of run %s could not be stored.", self._attempt.run_id, exc_info=True)
-        if tail != self._shown_log:
-            self._store(lambda: outputs.remember_log(self._attempt, tail))
-            self._shown_log = tail
+        self._store(lambda: outputs.remember_tail(self._attempt, tail))
         self._store(change)
+
+    def _keep_whole_log(self, tail: str) -> None:
+        path = self._workdir / "log.txt"
+        if not path.exists() and tail:  # it never came to open its log
+            path.write_text(tail)
+        while piece := self._log.next() or self._log.finish():
+            self._store(partial(self._log.keep, piece))
+        if whole := self._log.collect(self._workdir / "log-to-store.txt"):
+            size = whole.stat().st_size
+            self._meanwhile(lambda: storage.put(whole, self._log.key, go_on=self._may_go_on))
+            self._store(lambda: self._log.stored(size))
 
     def _end_by_fault(self, error: Exception) -> None:
         """Something went wrong on our side, or the disk is full."""
@@ -351,12 +378,22 @@ class Supervision:
             self._lease.keep()
             time.sleep(TICK_SECONDS)
 
+    def _tidy(self) -> None:
+        """Remove what was stored and has no row, once the last copy has ended."""
+        try:
+            tidying.tidy(self._attempt.run_id)
+        except Exception:  # the dispatcher comes by later
+            log.warning("Files of run %s may stay in storage.", self._attempt.run_id, exc_info=True)
+        finally:
+            connection.close()
+
     # -- means -------------------------------------------------------------------------------------
     def _log_tail(self) -> str:
         return outputs.tail_of(self._workdir / "log.txt") or self._trainer.early_output().replace("\x00", "")
 
     def _may_go_on(self) -> bool:
-        return not self._abandoned.is_set()
+        """Asked before each piece that goes to storage: not one more once the lease has expired."""
+        return not self._abandoned.is_set() and not self._lease.expired
 
     def _store(self, operation: Callable[[], T]) -> T:
         """Database work, through outages no longer than the lease."""

@@ -7,19 +7,19 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
+import psutil
 from celery.signals import worker_shutting_down
 from django.conf import settings
-from django.db import close_old_connections, connection
-from django.utils import timezone
+from django.db import connection
+from django.db.models.functions import Now
 
 from runs.execution import hosts, leftovers, slots
 from runs.execution.messages import queue_of
-from runs.execution.outages import AWAY, through_outages
+from runs.execution.outages import through_outages
 from runs.execution.pool import Pool
+from runs.execution.presence import Presence
 from runs.models import Worker
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,11 @@ class WorkerProcess:
             "slots": self._pool.slots,
             "devices": devices,
             "versions": hosts.versions(),
+            "cpus": psutil.cpu_count() or 0,
+            "memory_bytes": psutil.virtual_memory().total,
+            "cost_setting": settings.COST_PER_HOUR or None,
         }
         self._name = name
-        self._gone = threading.Event()
 
     def run(self) -> int:
         """Until a signal says to leave; returns the exit status."""
@@ -56,7 +58,8 @@ class WorkerProcess:
         through_outages(lambda: leftovers.clear(self._worker), give_up=lambda: False)
         connection.close()
         slots.of_this_process = slots.Slots(self._worker, self._pool)
-        threading.Thread(target=self._be_seen, name="presence", daemon=True).start()
+        self._presence = Presence(self._worker, self._register)
+        self._presence.start()
         slots.of_this_process.start()
         worker_shutting_down.connect(self._on_shutting_down)
         log.info(
@@ -69,12 +72,13 @@ class WorkerProcess:
             return self._hear_messages()
         finally:
             slots.of_this_process.stop()
-            self._gone.set()
-            self._say_goodbye()
+            self._presence.end()
 
     def _register(self) -> Worker:
-        now = timezone.now()
-        values = self._values | {"started_at": now, "last_seen_at": now}
+        values = self._values | {
+            "started_at": Now(),
+            "last_seen_at": Now(),
+        }  # one clock for all: the database's
         return Worker.objects.update_or_create(name=self._name, defaults=values)[0]
 
     def _hear_messages(self) -> int:
@@ -106,26 +110,5 @@ class WorkerProcess:
         slots.of_this_process.stop()
         # An inspection is done again by another worker; leaving does not wait for hours.
         time.sleep(10)
-        self._say_goodbye()
+        self._presence.end()
         os._exit(0)
-
-    def _be_seen(self) -> None:
-        every = min(settings.HEARTBEAT_SECONDS, settings.LEASE_SECONDS / 3)
-        while not self._gone.wait(every):
-            _unless_away(lambda: self._seen_at(timezone.now()))
-        connection.close()
-
-    def _say_goodbye(self) -> None:
-        _unless_away(lambda: self._seen_at(timezone.now() - timedelta(seconds=settings.LEASE_SECONDS)))
-
-    def _seen_at(self, moment: datetime) -> None:
-        close_old_connections()
-        Worker.objects.filter(pk=self._worker.pk).update(last_seen_at=moment)
-
-
-def _unless_away(operation: Callable[[], None]) -> None:
-    try:
-        operation()
-    except AWAY as error:
-        connection.close()
-        log.debug("The database is away: %s", error)

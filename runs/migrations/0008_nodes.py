@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("runs", "0003_queue"),
+        ("runs", "0007_housekeeping"),
     ]
 
     operations = [

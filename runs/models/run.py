@@ -83,6 +83,9 @@ class Run(OwnedModel):
     queued_at = models.DateTimeField(default=timezone.now)
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
+    last_step_at = models.DateTimeField(null=True)  # when it last got on: a step, or a new phase
+    stalled_since = models.DateTimeField(null=True)  # last sign of progress before a stall that was told of
+    keep = models.BooleanField(default=False)  # no retention rule removes anything of it
     row_version = models.BigIntegerField(default=1)  # rises with every change: the poll's tag
 
     class Meta:
@@ -104,6 +107,9 @@ class Run(OwnedModel):
             ),
             models.Index(
                 fields=["workspace"], condition=models.Q(status="running"), name="run_running_by_workspace"
+            ),
+            models.Index(
+                fields=["id"], condition=models.Q(stalled_since__isnull=False), name="run_that_stalls"
             ),
         ]
 

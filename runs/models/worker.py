@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 from django.utils import timezone
 
@@ -14,10 +15,45 @@ class Worker(models.Model):
     pid = models.IntegerField()
     queues = models.JSONField(default=list)
     slots = models.IntegerField(default=1)
-    devices = models.JSONField(default=list)  # [{name, memory_bytes}]
-    versions = models.JSONField(default=dict)  # {tuneboard, torch, transformers, …}
+    devices = models.JSONField(default=list)  # [{index, uuid, name, memory_bytes}]
+    versions = models.JSONField(default=dict)  # {tuneboard, python, torch, transformers, driver, cuda, …}
+    cpus = models.IntegerField(default=0)
+    memory_bytes = models.BigIntegerField(default=0)  # of the host
+    telemetry = models.JSONField(default=dict)  # newest sample: {devices: […], host: {…}}
+    # Asked for by an admin: finish what runs here and take no more. Outlives restarts of the worker.
+    draining = models.BooleanField(default=False)
+    cost_setting = models.FloatField(null=True)  # TUNEBOARD_COST_PER_HOUR of that host
+    cost_edited = models.FloatField(null=True)  # said on the page, and goes before the setting
     started_at = models.DateTimeField(default=timezone.now)
     last_seen_at = models.DateTimeField(default=timezone.now)
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def cost_per_hour(self) -> float | None:
+        return self.cost_setting if self.cost_edited is None else self.cost_edited
+
+    @property
+    def is_online(self) -> bool:
+        """Whether it has been heard of within a lease."""
+        return (timezone.now() - self.last_seen_at).total_seconds() <= settings.LEASE_SECONDS
+
+
+class WorkerSample(models.Model):
+    """What a worker's devices and host were doing at a moment; kept for SAMPLES_KEEP_HOURS."""
+
+    worker = models.ForeignKey(Worker, on_delete=models.CASCADE, related_name="samples")
+    at = models.DateTimeField()
+    values = models.JSONField()  # {series: number}, as runs/execution/samples.py names them
+
+    class Meta:
+        indexes = [models.Index(fields=["worker", "at"], name="sample_chart_points")]
+
+
+class Deployment(models.Model):
+    """What the web server says of itself when it starts: workers compare themselves with it. One row."""
+
+    version = models.CharField(max_length=100)
+    refuse_other_versions = models.BooleanField(default=False)
+    started_at = models.DateTimeField(default=timezone.now)

@@ -123,14 +123,18 @@ def train(workdir: Path, stop: threading.Event, log: Path | None = None) -> int:
         EventWriter(workdir / "events.jsonl").write("stopped", step=stopped.step)
         return STOPPED
     except Exception as error:
-        failure = explain(error, settings)
+        failure = explain(error, settings, workdir)
         if failure is error:
             logger.error("%s %s", failure.message, failure.hint)
         else:
             logger.exception("%s", failure.message)
         with contextlib.suppress(OSError):  # a full disk cannot take the event; the exit status says enough
             EventWriter(workdir / "events.jsonl").write(
-                "failed", code=failure.code, message=failure.message, hint=failure.hint
+                "failed",
+                code=failure.code,
+                message=failure.message,
+                hint=failure.hint,
+                details=failure.details,
             )
         return FAILED
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from runs.training import distributed
 from runs.training.context import Context
 from runs.training.events import TrainingFailure
+from runs.training.saving import Saver, Timer
 
-SECONDS_BETWEEN_CHECKPOINTS = 540.0  # with the time that saving takes, at most ten minutes are lost
 MEMORY_NAME = "tuneboard.json"
 # Of the Trainer's logs, what is a series for people.
 TRAIN_SERIES = ("loss", "learning_rate", "grad_norm")
@@ -32,6 +32,7 @@ class Memory:
     # The loss summed since the last point of the curve, and where that was: else the first point
     # after a resume would be a mean over other steps than in a run that was never stopped.
     loss_sum: float = 0.0
+    loss_sums: list[float] = field(default_factory=list)  # of each process, where there are several
     last_logged_step: int = 0
     evaluations_without_gain: int = 0
     last_evaluated_step: int = -1
@@ -109,24 +110,25 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
 class Pacing(TrainerCallback):  # type: ignore[misc]
     """Decides when to save, when to stop early, and when to leave because the run was asked to."""
 
-    def __init__(self, context: Context, memory: Memory, patience: int) -> None:
-        self.context, self.memory, self.patience = context, memory, patience
-        self.saved_at = time.monotonic()
+    def __init__(self, context: Context, memory: Memory, saver: Saver, patience: int) -> None:
+        self.context, self.memory, self.saver, self.patience = context, memory, saver, patience
+        self.timer = Timer(60 * float(context.settings["save_minutes"]), saver)
         self.leaving = False
         self.stopped_early = False
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.saved_at = time.monotonic()
+        self.timer.restart()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
+        self.saver.check()
         # Several processes do the same at the same step; of their clocks, the first one's counts.
-        is_time = distributed.is_first() and time.monotonic() - self.saved_at >= SECONDS_BETWEEN_CHECKPOINTS
-        is_time, should_stop = distributed.agree(is_time, self.context.should_stop)
-        if is_time:
+        is_due = self.timer.due()
+        is_due, should_stop = distributed.agree(distributed.is_first() and is_due, self.context.should_stop)
+        if is_due:
             control.should_save = True
         if should_stop and state.global_step < state.max_steps:
             self.leaving = True
@@ -145,4 +147,4 @@ class Pacing(TrainerCallback):  # type: ignore[misc]
     def on_save(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.saved_at = time.monotonic()
+        self.timer.restart()

@@ -14,6 +14,9 @@ from runs.training.events import TrainingFailure
 
 log = logging.getLogger("runs.training")
 disable_progress_bars()  # the run's page has its own; in a log they are noise
+# Where rows come from that were held out or drawn: {split: (split of the dataset, its row of each)}. A training
+# program does one run, so this is of that run.
+_origins: dict[str, tuple[str, Any]] = {}
 HELD_OUT = 0.1  # of the training rows, where a dataset has no validation split
 
 
@@ -25,6 +28,7 @@ def load_splits(context: Context) -> dict[str, Dataset]:
     folder = Path(context.spec.dataset.folder)
     wanted = sorted(set(context.spec.columns.values()))
     splits: dict[str, Dataset] = {}
+    _origins.clear()
     for split in ("train", "validation", "test"):
         files = sorted(folder.glob(f"{split}-*.parquet"))
         if not files:
@@ -51,6 +55,9 @@ def load_splits(context: Context) -> dict[str, Dataset]:
             test_size=max(1, round(len(splits["train"]) * HELD_OUT)), seed=seed
         )
         splits["train"], splits["validation"] = halves["train"], halves["test"]
+        for split, half in (("train", halves["train"]), ("validation", halves["test"])):
+            if half._indices is not None:
+                _origins[split] = ("train", half._indices.column(0))
         context.message(
             f"The dataset has no validation rows: {len(splits['validation']):,} training rows are held out."
         )
@@ -76,11 +83,15 @@ def _unreadable(split: str, error: Exception) -> TrainingFailure:
 
 
 def bad_row(split: str, row: int, column: str, what: str, hint: str = "") -> TrainingFailure:
-    """A row that cannot be used; `row` counts from 0, people count from 1."""
+    """A row that cannot be used; `row` counts from 0, people count from 1, and by the dataset's own splits."""
+    if split in _origins:
+        split, rows = _origins[split]
+        row = rows[row].as_py()
     return TrainingFailure(
         "bad_data",
         f"Row {row + 1:,} of the {split} rows, column {column!r}: {what}.",
         hint or "Correct or remove the row and upload the dataset again.",
+        {"split": split, "row": row + 1, "column": column},
     )
 
 

@@ -7,8 +7,8 @@ With one process every function here is a plain no-op, so tasks need not know wh
 DDP keeps a whole copy of model and optimiser a process and adds up gradients. FSDP2 (`fully_shard`)
 keeps a share of them a process and gathers a layer's weights while it is computed. Both come from
 accelerate by way of transformers' Trainer; what that lacks for an exact resume stands in `AcrossRanks`:
-a checkpoint holds the random state and the unlogged loss of every rank, and is written by rank 0 alone,
-because other hosts' disks are not stored.
+sharded weights and optimiser states are brought together in rank 0, which alone writes checkpoints, because
+other hosts' disks are not stored.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -31,7 +31,7 @@ STRATEGIES = ("ddp", "fsdp2")
 # Rank 0 may score and save for long while the others wait at the next step. Who watches that nobody has
 # died is the worker (processes) and the lease (hosts), so this is only a last resort.
 PATIENCE = timedelta(hours=6)
-LOSS_SUMS = "loss-sums.json"
+T = TypeVar("T")
 
 
 class PartDone(Exception):
@@ -105,6 +105,26 @@ def agree(*wishes: bool) -> list[bool]:
     return [bool(flag) for flag in flags.tolist()]
 
 
+def of_each(value: float) -> list[float]:
+    """This number of every process, in the order of their ranks."""
+    if world() == 1:
+        return [value]
+    mine = torch.zeros(world(), dtype=torch.float64)
+    mine[rank()] = value
+    dist.all_reduce(mine)
+    return [float(item) for item in mine.tolist()]
+
+
+def first_here_first(action: Callable[[], T]) -> T:
+    """Every process does it, but of each host the first one before the others: what it makes is there then."""
+    if is_first_here():
+        done = action()
+        wait_for_all()
+        return done
+    wait_for_all()
+    return action()
+
+
 def summed(*values: float) -> list[float]:
     """Each value added up over the processes, in float64."""
     if world() == 1:
@@ -175,6 +195,15 @@ def whole_weights(model: Any) -> dict[str, Any]:
     return found if is_first() else {}
 
 
+def whole_state(model: Any, optimizer: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(weights, optimiser's state) of a sharded training, as `whole_weights` does it."""
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_optimizer_state_dict(model, optimizer.optimizer, options=options)
+    return whole_weights(model), state
+
+
 def load_whole_weights(model: Any, weights: Mapping[str, Any]) -> None:
     """The reverse: rank 0 brings them, every process takes its share."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, set_model_state_dict
@@ -216,30 +245,7 @@ def brought_together(model: Any, skeleton: Any) -> Any:
 
 
 class AcrossRanks:
-    """A mixin before transformers' Trainer: checkpoints of all ranks, written by rank 0."""
-
-    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        trainer: Any = self
-        if not is_sharded(trainer.model):
-            super().save_model(output_dir, _internal_call)  # type: ignore[misc]
-            return
-        weights = whole_weights(trainer.model)
-        if is_first():
-            trainer._save(output_dir, state_dict=weights)
-
-    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """Without a second copy of the weights, which the Trainer would write for a sharded model."""
-        trainer: Any = self
-        if not is_sharded(trainer.model):
-            super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
-            return
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
-
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state = get_optimizer_state_dict(trainer.model, trainer.optimizer.optimizer, options=options)
-        if is_first():
-            torch.save(state, Path(output_dir) / "optimizer.pt")
-            torch.save(trainer.lr_scheduler.state_dict(), Path(output_dir) / "scheduler.pt")
+    """A mixin before transformers' Trainer: loads a checkpoint into a model that is sharded."""
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         trainer: Any = self
@@ -262,11 +268,8 @@ class AcrossRanks:
         trainer: Any = self
         chosen = model if model is not None else trainer.model
         if is_sharded(chosen):
-            load_whole_weights(
-                chosen, _weights_in(Path(resume_from_checkpoint), chosen) if is_first() else {}
-            )
-        elif trainer.is_fsdp_enabled:  # its training is complete, so it was never sharded
-            chosen.load_state_dict(_weights_in(Path(resume_from_checkpoint), chosen), strict=False)
+            folder = Path(resume_from_checkpoint)
+            load_whole_weights(chosen, _weights_in(folder, chosen) if is_first() else {})
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
 
@@ -275,34 +278,11 @@ class AcrossRanks:
         if is_sharded(trainer.model):
             folder = Path(trainer.state.best_model_checkpoint or "")
             load_whole_weights(trainer.model, _weights_in(folder, trainer.model) if is_first() else {})
+        elif trainer.is_fsdp_enabled:  # its training was complete before, so it was never sharded
+            folder = Path(trainer.state.best_model_checkpoint or "")
+            trainer.model.load_state_dict(_weights_in(folder, trainer.model), strict=False)
         else:
             super()._load_best_model()  # type: ignore[misc]
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        """The random state of every rank, in files of rank 0's host; and each one's unlogged loss."""
-        trainer: Any = self
-        if world() == 1:
-            super()._save_rng_state(output_dir)  # type: ignore[misc]
-            return
-        own = Path(trainer.context.workdir) / f"rng-of-rank-{rank()}"
-        super()._save_rng_state(str(own))  # type: ignore[misc]
-        file = own / f"rng_state_{rank()}.pth"
-        found: list[Any] | None = [None] * world() if is_first() else None
-        loss = float(trainer._tr_loss.item())
-        dist.gather_object((file.name, file.read_bytes(), loss), found)
-        if found is not None:
-            folder = Path(output_dir)
-            for name, data, _ in found:
-                (folder / name).write_bytes(data)
-            (folder / LOSS_SUMS).write_text(json.dumps([sum_ for _, _, sum_ in found]))
-
-
-def unlogged_loss(folder: Path, alone: float) -> float:
-    """This rank's loss since the last point of the curve, from a checkpoint; `alone` is rank 0's."""
-    if world() == 1 or not (folder / LOSS_SUMS).is_file():
-        return alone
-    sums = json.loads((folder / LOSS_SUMS).read_text())
-    return float(sums[rank()]) if len(sums) == world() else alone
 
 
 def _weights_in(folder: Path, model: Any) -> dict[str, Any]:

@@ -14,7 +14,8 @@ stores the new offset, so each counts exactly once. Every event has `type`, `at`
     artifacts   folder (inside the work folder), files [{name, size, sha256}]
     done        metrics {name: number}              final; the last event of a run that succeeded
     stopped     step                                saved and left because it was asked to
-    failed      code, message, hint                 the last event of a run that failed
+    failed      code, message, hint, details        the last event of a run that failed; details: facts
+                                                    that lead on, as {split, row (from 1), column} of a bad row
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -42,11 +44,13 @@ FAILURE_CODES = (
 class TrainingFailure(Exception):
     """Ends a run with a reason that a person can act on."""
 
-    def __init__(self, code: str, message: str, hint: str = "") -> None:
+    def __init__(
+        self, code: str, message: str, hint: str = "", details: dict[str, Any] | None = None
+    ) -> None:
         if code not in FAILURE_CODES:
             raise ValueError(f"unknown failure code {code!r}")
         super().__init__(message)
-        self.code, self.message, self.hint = code, message, hint
+        self.code, self.message, self.hint, self.details = code, message, hint, details or {}
 
 
 class EventWriter:
@@ -54,13 +58,15 @@ class EventWriter:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._lock = threading.Lock()  # checkpoints are announced by a thread of their own
 
     def write(self, type: str, **values: Any) -> None:
         """Append one event. Numbers that JSON cannot carry (NaN, infinities) become null."""
         line = json.dumps({"type": type, "at": time.time(), **_finite(values)}, separators=(",", ":"))
         data = line.encode() + b"\n"
-        while data:
-            data = data[os.write(self._descriptor, data) :]
+        with self._lock:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import errno
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from runs.training.events import TrainingFailure
 from runs.training.spec import SpecError
 
+NO_ROOM_BYTES = 4 << 20
 
-def explain(error: BaseException, settings: dict[str, Any] | None = None) -> TrainingFailure:
+
+def explain(
+    error: BaseException, settings: dict[str, Any] | None = None, workdir: Path | None = None
+) -> TrainingFailure:
     """A failure with a reason code; `crashed` for what nobody foresaw."""
     if isinstance(error, TrainingFailure):
         return error
@@ -18,11 +25,17 @@ def explain(error: BaseException, settings: dict[str, Any] | None = None) -> Tra
     if is_out_of_memory(error):
         where = "GPU" if "cuda" in str(error).lower() else "training process"
         return TrainingFailure("out_of_memory", f"The {where} ran out of memory.", smaller(settings or {}))
-    if _is_disk_full(error):
+    if _is_disk_full(error, workdir):
         return TrainingFailure(
             "disk_full",
             "The disk of the worker is full.",
             "Free space there, then try the run again: it goes on from its last checkpoint.",
+        )
+    if any(type(cause).__name__ == "SafetensorError" for cause in _causes(error)):
+        return TrainingFailure(
+            "model_unavailable",
+            f"The weights of the model cannot be read: {_short(str(error))}",
+            "The file is damaged or cut short: fetch or add the model again, or choose another one.",
         )
     return TrainingFailure(
         "crashed",
@@ -64,13 +77,24 @@ def smaller(settings: dict[str, Any]) -> str:
     return f"Try {', or '.join(advice)}."
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, what it was raised from, and so on."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            return True
-        if "no space left on device" in str(error).lower():  # safetensors and torch wrap it in their own
-            return True
+        yield error
         error = error.__cause__ or error.__context__
+
+
+def _is_disk_full(error: BaseException, workdir: Path | None) -> bool:
+    for cause in _causes(error):
+        text = str(cause).lower()
+        if isinstance(cause, OSError) and cause.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return True
+        if "no space left on device" in text:  # safetensors wraps it in its own
+            return True
+        # torch says where in its writer it was, and not why: what is left on the disk tells.
+        writing = "inline_container" in text or "pytorchstreamwriter" in text
+        if writing and workdir is not None and shutil.disk_usage(workdir).free < NO_ROOM_BYTES:
+            return True
     return False
 
 

@@ -7,10 +7,8 @@ the numbers of one that was never stopped, `fit` runs it and leaves the best wei
 from __future__ import annotations
 
 import math
-import os
-import re
-import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,15 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from runs.training import distributed
-from runs.training.callbacks import MEMORY_NAME, Memory, Pacing, Reporting
+from runs.training.callbacks import Memory, Pacing, Reporting
 from runs.training.context import Context, Stopped
 from runs.training.devices import device, use_bf16
+from runs.training.ema import Averages
+from runs.training.events import TrainingFailure
+from runs.training.manifest import is_whole
+from runs.training.saving import Saver, adopt_checkpoints, carry_weights, folder_of
+from runs.training.snapshot import EMA_NAME, room_for_copy, take
 
-KEPT_CHECKPOINTS = 2  # the newest and the best
 FEWEST_EVALUATIONS = 4
 
 
@@ -68,7 +70,6 @@ def arguments(
         "eval_steps": chosen["eval_steps"] or _evaluation_interval(chosen, rows, total),
         "save_strategy": "steps",
         "save_steps": chosen["save_steps"] or total + 1,  # Pacing decides on the others
-        "save_total_limit": KEPT_CHECKPOINTS,
         # `fit` loads the best weights itself: transformers would tie saving to evaluating for it.
         "load_best_model_at_end": False,
         "metric_for_best_model": main_metric,
@@ -140,12 +141,24 @@ class Resumable(distributed.AcrossRanks):
         trainer: Any = self
         self.context = context
         self.memory = Memory()
+        self.saver = Saver(context)
         self.lengths = lengths
-        self.pacing = Pacing(context, self.memory, int(context.settings.get("early_stopping_patience", 0)))
+        patience = int(context.settings.get("early_stopping_patience", 0))
+        self.pacing = Pacing(context, self.memory, self.saver, patience)
+        decay = float(context.settings.get("ema_decay", 0))
+        if decay and trainer.is_fsdp_enabled:
+            raise TrainingFailure(
+                "bad_settings",
+                "Averaged weights need the whole model on each device, and FSDP2 shares it out.",
+                "Choose DDP, or no averaging.",
+            )
+        self.averages = Averages(trainer.model, decay) if decay else None
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
         trainer.add_callback(Reporting(context))
         trainer.add_callback(self.pacing)
+        if self.averages:
+            trainer.add_callback(self.averages)
 
     # -- order of rows -----------------------------------------------------------------------------
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
@@ -178,7 +191,8 @@ class Resumable(distributed.AcrossRanks):
         trainer: Any = self
         if trainer.is_in_train:
             self.context.phase("evaluating")
-        found: dict[str, float] = super().evaluate(*args, **kwargs)  # type: ignore[misc]
+        with self.averages.in_place() if self.averages else nullcontext():
+            found: dict[str, float] = super().evaluate(*args, **kwargs)  # type: ignore[misc]
         if trainer.is_in_train:
             self.context.phase("training")
         return found
@@ -192,40 +206,74 @@ class Resumable(distributed.AcrossRanks):
 
     # -- checkpoints -------------------------------------------------------------------------------
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save what the Trainer saves and what it forgets, have it on disk, then announce it."""
+        """Copy the state and have it written while training goes on; instead of the Trainer's own."""
         trainer: Any = self
-        step = trainer.state.global_step
+        trainer.store_flos()
+        step, best_step = trainer.state.global_step, trainer.state.best_global_step
+        over = bool(trainer.control.should_training_stop)
+        self.saver.wait()
         self.memory.loss_sum = float(trainer._tr_loss.item())
+        self.memory.loss_sums = distributed.of_each(self.memory.loss_sum)
         self.memory.last_logged_step = int(trainer._globalstep_last_logged)
-        folder = self.context.checkpoints_dir / f"checkpoint-{step}"
-        folder.mkdir(parents=True, exist_ok=True)
-        if distributed.is_first():
-            self.memory.write(folder)
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
-        if not distributed.is_first():
+        best = folder_of(self.context, best_step)
+        if step == best_step:
+            trainer.state.best_model_checkpoint = str(best)
+        aside = not over and room_for_copy(trainer)
+        averaged = self.averages.tensors if self.averages else None
+        state = take(trainer, self.memory, averaged, keep_training=aside)
+        if state is None:  # another process saves
             return
-        to_disk(folder)
-        keep = [int(path.name.split("-")[1]) for path in checkpoints_in(self.context.checkpoints_dir)]
-        self.context.checkpoint(step, folder, is_best=step == trainer.state.best_global_step, keep=keep)
+        carried = best if step != best_step and self._must_carry(best, over) else None
 
-    def _init_training_state(self, *args: Any) -> tuple[int, int]:
-        """Where the best weights lie was written down as a path of another folder, or host."""
+        def write(folder: Path) -> None:
+            state.write(folder)
+            if carried is not None:
+                carry_weights(carried, folder)
+
+        self.saver.save(step, write, best_step=best_step)
+        if not aside:
+            self.saver.wait()
+
+    def _must_carry(self, best: Path, over: bool) -> bool:
+        """Whether the best weights have to go with a checkpoint: of a finished run the last one alone is kept."""
+        finished = over and not self.pacing.leaving
+        return best.is_dir() and (finished or not is_whole(best))
+
+    def _init_training_state(self, max_steps: int, *args: Any) -> tuple[int, int]:
         trainer: Any = self
-        found: tuple[int, int] = super()._init_training_state(*args)  # type: ignore[misc]
-        best = self.context.checkpoints_dir / f"checkpoint-{trainer.state.best_global_step}"
-        trainer.state.best_model_checkpoint = str(best) if best.is_dir() else None
+        found: tuple[int, int] = super()._init_training_state(max_steps, *args)  # type: ignore[misc]
+        state = trainer.state
+        state.compute_steps(trainer.args, max_steps)  # of a run that is longer now, they may differ
+        best = folder_of(self.context, state.best_global_step)
+        # On other hosts than the first only what training goes on from was fetched.
+        is_there = distributed.agree(distributed.is_first() and best.is_dir())[0]
+        state.best_model_checkpoint = str(best) if is_there else None
+        if state.best_global_step and not is_there:
+            self.context.message(
+                f"The weights of step {state.best_global_step}, the best so far, are gone; "
+                "the best of the steps from here on are kept."
+            )
+            state.best_global_step = state.best_metric = None
         return found
 
     def _prepare_for_training(self, max_steps: int, loader: Any, resume_from_checkpoint: Any) -> Any:
+        trainer: Any = self
         found = super()._prepare_for_training(max_steps, loader, resume_from_checkpoint)  # type: ignore[misc]
-        if resume_from_checkpoint is not None and (Path(resume_from_checkpoint) / MEMORY_NAME).is_file():
-            vars(self.memory).update(vars(Memory.read(Path(resume_from_checkpoint))))
-            self.memory.loss_sum = distributed.unlogged_loss(
-                Path(resume_from_checkpoint), self.memory.loss_sum
-            )
+        if resume_from_checkpoint is not None:
+            folder = Path(resume_from_checkpoint)
+            vars(self.memory).update(vars(Memory.read(folder)))
+            if len(self.memory.loss_sums) == distributed.world():
+                self.memory.loss_sum = self.memory.loss_sums[distributed.rank()]
+            if self.averages and (folder / EMA_NAME).is_file():
+                self.averages.load(folder / EMA_NAME)
+            if self.extends:
+                follow_schedule(trainer.lr_scheduler, trainer.optimizer)
+                if self.pacing.patience and self.memory.evaluations_without_gain >= self.pacing.patience:
+                    self.memory.evaluations_without_gain = 0  # else it would stop at the next one
             self._resumed = True
         return found
 
+    extends = False  # the run goes on beyond what was its end
     _resumed = False
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
@@ -251,14 +299,24 @@ def fit(trainer: Any, context: Context) -> Any:
         raise Stopped(0)  # nothing is lost: it has not begun
     skeleton = distributed.without_weights(trainer.model) if trainer.is_fsdp_enabled else None
     deterministic()
-    resume = adopt_checkpoints(context)
-    if resume is not None and _is_complete(resume, trainer.pacing.patience):
-        # The Trainer would do one step too many.
-        trainer.state = TrainerState.load_from_json(str(resume / TRAINER_STATE_NAME))
-        best = context.checkpoints_dir / f"checkpoint-{trainer.state.best_global_step}"
-        trainer._load_from_checkpoint(str(best if best.is_dir() else resume))
-        return distributed.brought_together(trainer.model, skeleton)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    resume = distributed.first_here_first(lambda: adopt_checkpoints(context))
+    if resume is not None:
+        state, total = _state_of(resume), _steps_of(trainer)
+        trainer.extends = total > state.max_steps
+        if trainer.extends:
+            context.message(f"Training goes on from step {state.global_step} to step {total}.")
+        elif _is_complete(state, Memory.read(resume), total, trainer.pacing.patience):
+            # The Trainer would do one step too many.
+            trainer.state = state
+            best = folder_of(context, state.best_global_step)
+            if distributed.is_first():
+                _load_weights(trainer, best if best.is_dir() else resume)
+            return distributed.brought_together(trainer.model, skeleton)
+    try:
+        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        trainer.saver.wait()
+    finally:
+        trainer.saver.close()
     if trainer.pacing.leaving:
         raise Stopped(trainer.state.global_step)
     if trainer.pacing.stopped_early:
@@ -272,52 +330,47 @@ def fit(trainer: Any, context: Context) -> Any:
     if distributed.agree(distributed.is_first() and bool(another_is_best))[0]:
         context.message(f"The weights of step {best_step}, the best on the validation rows, are kept.")
         if distributed.is_first() or distributed.is_sharded(trainer.model):
-            trainer._load_best_model()
+            _load_weights(trainer, folder_of(context, best_step))
+    elif trainer.averages:
+        trainer.averages.into_model()
     return distributed.brought_together(trainer.model, skeleton)
 
 
-def _is_complete(checkpoint: Path, patience: int) -> bool:
+def _load_weights(trainer: Any, folder: Path) -> None:
+    """Put a checkpoint's weights into the model, averaged ones where it has them."""
+    trainer.state.best_model_checkpoint = str(folder)
+    trainer._load_best_model()
+    if trainer.averages and (folder / EMA_NAME).is_file():
+        trainer.averages.load(folder / EMA_NAME)
+        trainer.averages.into_model()
+
+
+def _state_of(checkpoint: Path) -> TrainerState:
+    return TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+
+
+def _steps_of(trainer: Any) -> int:
+    """Optimiser steps that the whole run comes to, as the Trainer counts them."""
+    return int(trainer.set_initial_training_values(trainer.args, trainer.get_train_dataloader())[-1])
+
+
+def _is_complete(state: TrainerState, memory: Memory, total: int, patience: int) -> bool:
     """Whether this checkpoint was the last of its training."""
-    state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
-    memory = Memory.read(checkpoint)
-    return state.global_step >= state.max_steps or bool(
-        patience and memory.evaluations_without_gain >= patience
-    )
+    return state.global_step >= total or bool(patience and memory.evaluations_without_gain >= patience)
 
 
-def adopt_checkpoints(context: Context) -> Path | None:
-    """Bring the spec's checkpoints into this work folder; returns the one to go on from."""
-    if not distributed.is_first_here():
-        distributed.wait_for_all()  # another process of this host does it
-        found = context.spec.resume_from
-        return context.checkpoints_dir / Path(found).name if found is not None else None
-    adopted: list[Path | None] = []
-    for given in (context.spec.resume_from, context.spec.best_checkpoint):
-        if given is None:
-            adopted.append(None)
-            continue
-        source = Path(given)
-        target = context.checkpoints_dir / source.name
-        if source.resolve() != target.resolve() and not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(source, target)
-        adopted.append(target)
-    distributed.wait_for_all()
-    return adopted[0]
+def follow_schedule(scheduler: Any, optimizer: Any) -> None:
+    """Set the learning rate that the schedule has at this step.
 
-
-def checkpoints_in(folder: Path) -> list[Path]:
-    return [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-
-
-def to_disk(folder: Path) -> None:
-    """fsync each file and the folder: what is announced must survive the host's power."""
-    for path in [*(item for item in folder.rglob("*") if item.is_file()), folder, folder.parent]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    The one that was saved is of the schedule as it was when the run was to be shorter: zero, at its end.
+    """
+    rates = [
+        base * rate(scheduler.last_epoch)
+        for base, rate in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)
+    ]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler._last_lr = rates
 
 
 def is_speed(name: str) -> bool:

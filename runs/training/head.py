@@ -3,7 +3,8 @@
 The features are by definition what the model's own forward gives its last linear layer, found by putting
 an identity in that layer's place. What is fitted on them (scikit-learn's logistic regression, its
 regularisation chosen on the validation rows) is then written into the layer, so the saved model is a
-stock one that predicts the same as the fitted head. Architectures whose own pooling is a poor feature
+stock one that predicts the same as the fitted head. Fitting starts anew after a stop: from the same features
+it comes to the same head, and those are kept once they are complete. Architectures whose own pooling is a poor feature
 are first given a better one within the same architecture: see pooling.py.
 """
 
@@ -23,13 +24,12 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from torch import nn
 
-from runs.training.callbacks import SECONDS_BETWEEN_CHECKPOINTS
 from runs.training.context import Context, Stopped
 from runs.training.devices import autocast, device
 from runs.training.events import TrainingFailure
-from runs.training.fitting import adopt_checkpoints, checkpoints_in, to_disk
 from runs.training.inputs import Examples, batches
 from runs.training.pooling import without_idle_work
+from runs.training.saving import Saver, Timer, adopt_checkpoints
 from runs.training.scores import classification_scores, log_softmax
 
 # Inverse strength of the regularisation, strongest first; standardised features.
@@ -66,18 +66,26 @@ def fit_head(
     """
     name, layer = output_layer(model)
     total_tries = len(STRENGTHS)
-    features, batch_count = compute_features(model, name, context, splits, collate, total_tries)
-    context.phase("training", "Fitting the head on the features")
-    labels = {split: np.asarray(examples.labels) for split, examples in splits.items()}
-    head = _choose(
-        features["train"],
-        labels["train"],
-        features["validation"],
-        labels["validation"],
-        layer,
-        context,
-        batch_count,
-    )
+    saver = Saver(context)
+    try:
+        features, batch_count = compute_features(model, name, context, saver, splits, collate, total_tries)
+        context.phase("training", "Fitting the head on the features")
+        labels = {split: np.asarray(examples.labels) for split, examples in splits.items()}
+        head = _choose(
+            features["train"],
+            labels["train"],
+            features["validation"],
+            labels["validation"],
+            layer,
+            context,
+            batch_count,
+        )
+        saver.wait()
+    except Stopped:
+        saver.wait()
+        raise
+    finally:
+        saver.close()
     head.write_into(layer)
     return {split: head.logits(found) for split, found in features.items()}
 
@@ -100,7 +108,13 @@ def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
 
 
 def compute_features(
-    model: Any, name: str, context: Context, splits: dict[str, Examples], collate: Any, tries: int
+    model: Any,
+    name: str,
+    context: Context,
+    saver: Saver,
+    splits: dict[str, Examples],
+    collate: Any,
+    tries: int,
 ) -> tuple[dict[str, NDArray[np.float32]], int]:
     """({split: features [rows, features]}, batches). What is computed survives a stop, batch by batch."""
     size = int(context.settings["per_device_eval_batch_size"])
@@ -110,7 +124,7 @@ def compute_features(
     layer = getattr(holder, child) if not child.isdigit() else holder[int(child)]
     width = layer.in_features
     context.phase("training", "Reading each row once with the frozen model")
-    store = _Store(context, {split: (len(examples), width) for split, examples in splits.items()})
+    store = _Store(context, saver, {split: (len(examples), width) for split, examples in splits.items()})
     _put(holder, child, nn.Identity())
     model.eval().to(device())
     started, first = time.monotonic(), store.done
@@ -139,7 +153,7 @@ def compute_features(
                     rate=done * size / seconds,
                     eta_seconds=(len(plan) - position - 1) * seconds / done,
                 )
-                store.save_if_due()
+                store.save_if_due(complete=position + 1 == len(plan))
     finally:
         _put(holder, child, layer)
     return store.arrays, len(plan)
@@ -155,49 +169,51 @@ def _put(holder: nn.Module, child: str, module: nn.Module) -> None:
 class _Store:
     """Features on disk, and how many batches of the plan they hold."""
 
-    def __init__(self, context: Context, shapes: dict[str, tuple[int, int]]) -> None:
-        self.context, self.done, self.saved_at = context, 0, time.monotonic()
-        folder = context.workdir / "features"
-        folder.mkdir(exist_ok=True)
+    def __init__(self, context: Context, saver: Saver, shapes: dict[str, tuple[int, int]]) -> None:
+        self.context, self.saver, self.done = context, saver, 0
+        self.folder = context.workdir / "features"
+        self.folder.mkdir(exist_ok=True)
         resume = adopt_checkpoints(context)
         saved = json.loads((resume / PROGRESS_NAME).read_text()) if resume else None
         self.arrays: dict[str, Any] = {}
         for split, shape in shapes.items():
-            array = open_memmap(folder / f"{split}.npy", "w+", np.float32, shape)
+            path = self.folder / f"{split}.npy"
+            path.unlink(missing_ok=True)  # a checkpoint may share the file
+            array = open_memmap(path, "w+", np.float32, shape)
             if resume and saved:
                 array[:] = np.load(resume / f"{split}.npy", mmap_mode="r", allow_pickle=False)
             self.arrays[split] = array
         if saved:
             self.done = int(saved["batches"])
+        self.timer = Timer(60 * float(context.settings["save_minutes"]), saver)
 
     def put(self, split: str, rows: Sequence[int], found: NDArray[np.float32]) -> None:
         self.arrays[split][list(rows)] = found
         self.done += 1
 
-    def save_if_due(self) -> None:
-        """A checkpoint every ten minutes, and when asked to leave; raises Stopped then."""
+    def save_if_due(self, *, complete: bool) -> None:
+        """A checkpoint by time, once the features are complete, and when asked to leave; raises Stopped then."""
+        self.saver.check()
         stopping = self.context.should_stop
-        if not stopping and time.monotonic() - self.saved_at < SECONDS_BETWEEN_CHECKPOINTS:
+        if not (self.timer.due() or complete or stopping):
             return
-        folder = self.context.checkpoints_dir / f"checkpoint-{self.done}"
-        folder.mkdir(parents=True, exist_ok=True)
-        for split, array in self.arrays.items():
-            np.save(folder / f"{split}.npy", np.asarray(array))
-        (folder / PROGRESS_NAME).write_text(json.dumps({"batches": self.done}))
-        to_disk(folder)
-        self.context.checkpoint(self.done, folder, is_best=False, keep=[self.done])
-        for old in checkpoints_in(self.context.checkpoints_dir):
-            if old != folder:
-                _remove(old)
-        self.saved_at = time.monotonic()
+        progress = {"batches": self.done}
+
+        def write(folder: Path) -> None:
+            # No copy first: rows that are done never change, and those that are not count for nothing.
+            for split, array in self.arrays.items():
+                if complete:
+                    array.flush()
+                    (folder / f"{split}.npy").hardlink_to(self.folder / f"{split}.npy")
+                else:
+                    np.save(folder / f"{split}.npy", np.asarray(array))
+            (folder / PROGRESS_NAME).write_text(json.dumps(progress))
+
+        self.saver.save(self.done, write)
+        self.timer.restart()
         if stopping:
+            self.saver.wait()
             raise Stopped(self.done)
-
-
-def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
 
 
 def _choose(
@@ -224,6 +240,8 @@ def _choose(
     best: tuple[float, Head] | None = None
     without_gain = 0
     for number, strength in enumerate(STRENGTHS, start=1):
+        if context.should_stop:
+            raise Stopped(batch_count)
         model.C = strength
         with warnings.catch_warnings():
             # Stopping short of the optimum is more regularisation; the validation rows decide anyway.

@@ -250,6 +250,18 @@ PRECISION = Setting(
     advanced=True,
 )
 
+EMA_DECAY = Setting(
+    "ema_decay",
+    "Averaging of weights",
+    "Evaluates and keeps a moving average of the weights, of which this share stays at each step: 0.99 averages over "
+    "about the last hundred steps. Steadier with noisy data; takes the memory of one more copy; 0: off.",
+    "float",
+    0.0,
+    minimum=0,
+    maximum=0.99999,
+    advanced=True,
+)
+
 # -- how often ---------------------------------------------------------------------------------------
 LOGGING_STEPS = Setting(
     "logging_steps",
@@ -276,13 +288,24 @@ EVAL_STEPS = Setting(
 SAVE_STEPS = Setting(
     "save_steps",
     "Steps between checkpoints",
-    "A checkpoint is saved anyway for the best result so far and every ten minutes; 0: no others.",
+    "A checkpoint is saved anyway for the best result so far, and by time; 0: no others.",
     "int",
     0,
     minimum=0,
     maximum=10_000_000,
     advanced=True,
     unit="steps",
+)
+SAVE_MINUTES = Setting(
+    "save_minutes",
+    "Work lost at most",
+    "Checkpoints are saved so often that no more than this is lost if a host dies, the time that saving takes included.",
+    "float",
+    10.0,
+    minimum=0.1,
+    maximum=10_080,
+    advanced=True,
+    unit="minutes",
 )
 
 # -- methods -----------------------------------------------------------------------------------------
@@ -342,10 +365,11 @@ GRADIENT: tuple[Setting, ...] = (
     WARMUP_RATIO,
     WEIGHT_DECAY,
     MAX_GRAD_NORM,
+    EMA_DECAY,
     LOGGING_STEPS,
     EVAL_STEPS,
     SAVE_STEPS,
 )
 # Every method, however it trains.
-COMMON: tuple[Setting, ...] = (EVAL_BATCH_SIZE, PRECISION, SEED)
+COMMON: tuple[Setting, ...] = (SAVE_MINUTES, EVAL_BATCH_SIZE, PRECISION, SEED)
 LORA: tuple[Setting, ...] = (LORA_R, LORA_ALPHA, LORA_DROPOUT)

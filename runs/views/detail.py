@@ -9,11 +9,14 @@ from django.views.decorators.http import require_GET
 from runs import charts, results
 from runs.models import Run
 from runs.presentation import RunPage
+from webapp.fragments import render_shared
 from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
+from webapp.watching import watched_by_many
 
 
 @polls(Run)
+@watched_by_many(Run, at_once=("status", "desired", "attempt", "phase"))
 @require_GET
 def detail(request: Request, pk: int) -> HttpResponse:
     run = get_object_or_404(Run.objects.visible_to(request.user).select_related("base_model"), pk=pk)
@@ -22,7 +25,7 @@ def detail(request: Request, pk: int) -> HttpResponse:
         return unchanged
     context = {"run": run, "tag": tag, "page": RunPage(run)}
     if request.htmx:
-        return tagged(render(request, "runs/detail.html#live", context), tag)
+        return tagged(render_shared(request, detail, run, "runs/detail.html#live", context), tag)
     context["charts"] = shown = charts.charts_of(results.task_of(run))
     context["newest"] = charts.newest_table(run, shown)
     return tagged(render(request, "runs/detail.html", context), tag)

@@ -1,11 +1,18 @@
-"""Run in a cluster's environment: makes what a run needs there, submits one, and prints its id."""
+"""Run in a cluster's environment: makes what a run needs there, submits one, and prints its id.
+
+With --serve it goes on: a line {"kind": …, "settings": {…}} or {"retry": id} on standard input is answered by
+a line with an id, through outages of the database.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import sys
+import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +22,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "webapp.settings"
 django.setup()
 
 from runs import lifecycle
+from runs.execution.outages import through_outages
 from runs.models import Run
 from webapp import storage
 from webapp.accounts.models import Workspace
@@ -26,7 +34,26 @@ BAD = ("bad", "poor", "awful", "dreadful", "dull")
 
 
 def main() -> None:
-    kind, changes = sys.argv[1], json.loads(sys.argv[2])
+    if sys.argv[1:] != ["--serve"]:
+        print(submit(sys.argv[1], json.loads(sys.argv[2])))
+        return
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "retry" in asked:
+            answer = through_outages(partial(retry, asked["retry"]), give_up=lambda: False)
+        else:
+            answer = through_outages(partial(submit, asked["kind"], asked["settings"]), give_up=lambda: False)
+        print(answer, flush=True)
+
+
+def retry(run: int) -> int:
+    """Press "Try again"; where an answer was lost it has been pressed before."""
+    with contextlib.suppress(lifecycle.NotAllowed):
+        lifecycle.retry(run, None)
+    return run
+
+
+def submit(kind: str, changes: dict[str, Any]) -> int:
     spread = {name: changes.pop(name) for name in ("nodes", "processes", "strategy") if name in changes}
     workspace, _ = Workspace.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
     folder = Path(os.environ["TUNEBOARD_HOME"]) / "tiny"
@@ -55,8 +82,9 @@ def main() -> None:
         columns={"text": "text", "label": "label"},
         **spread,
         settings={**(defaults() if kind == "real" else {"seed": 7}), **changes},
+        attempts_allowed=int(os.environ.get("TUNEBOARD_MAX_ATTEMPTS", "3")),
     )
-    print(lifecycle.submit(run, None).pk)
+    return int(lifecycle.submit(run, None).pk)
 
 
 def defaults() -> dict[str, Any]:
@@ -73,9 +101,13 @@ def make_version(workspace: Workspace, *, real: bool) -> DatasetVersion:
     prefix = f"datasets/{dataset.pk}/versions/words"
     splits = {"train": 240, "validation": 40, "test": 40}
     folder = storage.local_path(prefix)
-    assert folder is not None
-    folder.mkdir(parents=True)
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    else:  # a bucket: the scripted trainer asks only that the dataset be there
+        with tempfile.NamedTemporaryFile(suffix=".parquet") as rows:
+            storage.put(Path(rows.name), f"{prefix}/train-00000-of-00001.parquet")
     if real:
+        assert folder is not None
         from datasets import ClassLabel, Features, Value
         from datasets import Dataset as Rows
 

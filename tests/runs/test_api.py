@@ -233,7 +233,7 @@ def test_the_examples_in_the_docs_have_the_fields_of_real_answers(script: Script
     operations = {re.sub(r"\{\w*_id\}", "{id}", path): methods for path, methods in document["paths"].items()}
     tried = examples()
     assert {path.removeprefix("/api/v1/").split("/")[0] for _method, path, _answer in tried} == {
-        "models", "datasets", "tasks", "runs",
+        "models", "datasets", "tasks", "runs", "storage",
     }  # fmt: skip
     for method, path, answer in tried:
         answers = operations[path][method]["responses"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import shutil
 import signal
@@ -61,6 +62,23 @@ def test_a_row_that_cannot_be_used_is_named(
 ) -> None:
     found = failure_of(write_spec(tiny_model("bert"), texts_with(tmp_path / "data", **rows), "head"))
     assert found["code"] == "bad_data" and message in found["message"] and found["hint"]
+    if message.startswith("Row "):  # where it is, for a page that leads there
+        row = next(n for n, cell in enumerate(next(iter(rows.values())), 1) if cell is None or cell == "  ")
+        assert found["details"] == {"split": "train", "row": row, "column": next(iter(rows))}
+
+
+def test_a_row_that_was_held_out_is_named_by_its_place_in_the_dataset(
+    tiny_model: Make, tmp_path: Path, write_spec: Callable[..., Path]
+) -> None:
+    from datasets import ClassLabel, Features, Value
+
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["yes", "no"])})
+    texts = [f"rain {number}" if number != 17 else None for number in range(40)]
+    columns = {"text": texts, "label": [number % 2 for number in range(40)]}
+    write_split(tmp_path / "data", "train", columns, features)
+    found = failure_of(write_spec(tiny_model("bert"), dataset_ref(tmp_path / "data", {"train": 40}), "head"))
+    assert "Row 18 of the train rows" in found["message"]
+    assert found["details"] == {"split": "train", "row": 18, "column": "text"}
 
 
 def test_a_picture_that_cannot_be_decoded_is_named(
@@ -71,10 +89,22 @@ def test_a_picture_that_cannot_be_decoded_is_named(
     folder = tmp_path / "pictures"
     shutil.copytree(pictures.folder, folder)
     features = Features({"image": Image(), "label": ClassLabel(names=["red", "blue"])})
-    broken = [{"bytes": b"no picture", "path": None}] * 2
-    write_split(folder, "train", {"image": broken, "label": [0, 1]}, features)
-    found = failure_of(write_spec(tiny_model("vit"), dataset_ref(folder, {"train": 2}), "head"))
-    assert found["code"] == "bad_data" and "Row 1 of the train rows, column 'image'" in found["message"]
+    whole = picture()
+    images = [{"bytes": data, "path": None} for data in (whole, whole[: len(whole) // 2], whole)]
+    write_split(folder, "train", {"image": images, "label": [0, 1, 0]}, features)
+    found = failure_of(write_spec(tiny_model("vit"), dataset_ref(folder, {"train": 3}), "head"))
+    assert found["code"] == "bad_data" and "Row 2 of the train rows, column 'image'" in found["message"]
+    assert found["details"] == {"split": "train", "row": 2, "column": "image"}
+
+
+def picture() -> bytes:
+    import numpy as np
+    from PIL import Image as Pictures
+
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3)).astype("uint8")
+    buffer = io.BytesIO()
+    Pictures.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def test_a_missing_column_is_named_with_those_there_are(
@@ -98,22 +128,81 @@ def test_a_broken_parquet_file_is_bad_data(
 def test_a_learning_rate_far_too_high_ends_as_diverged(
     tiny_model: Make, texts: DatasetRef, write_spec: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from runs.training import settings
+
+    checked = settings.check_settings
+    # Beyond what the form allows, so that a model this small diverges within a few steps.
+    monkeypatch.setattr(settings, "check_settings", lambda *given: {**checked(*given), "learning_rate": 1e25})
+    found = failure_of(write_spec(tiny_model("bert"), texts, "full"))
+    assert found["code"] == "diverged" and "is not a finite number" in found["message"]
+    assert "Lower the learning rate (it is 1e+25; try 1e+24)" in found["hint"]
+
+
+def test_memory_that_the_system_does_not_give_ends_as_out_of_memory(
+    texts: DatasetRef, tmp_path: Path, tiny_model: Make, write_spec: Callable[..., Path]
+) -> None:
+    """A real allocation that is refused, in a process of its own whose address space is limited."""
+    import resource
+
+    import torch
+    from transformers import BertConfig, BertModel
+
+    folder = tmp_path / "wide"
+    shutil.copytree(tiny_model("bert").reference, folder)
+    (folder / "model.safetensors").unlink()
+    torch.manual_seed(0)
+    small = {"vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    BertModel(BertConfig(**small, intermediate_size=4_000_000)).save_pretrained(folder)
+    settings = {**QUICK, "per_device_train_batch_size": 64, "max_length": 64}
+    model = ModelRef("wide", "text-encoder", "folder", str(folder))
+    workdir = write_spec(model, texts, "full", settings=settings)
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (12 << 30, 12 << 30))
+
+    process = start(workdir, preexec_fn=limit)
+    output = process.communicate(timeout=300)[0].decode()
+    assert process.returncode == 1, output
+    last = events_of(workdir)[-1]
+    assert last["code"] == "out_of_memory", output
+    assert "per_device_train_batch_size 32 with gradient_accumulation_steps 2" in last["hint"]
+
+
+def test_a_gpu_without_room_ends_as_out_of_memory(
+    tiny_model: Make, texts: DatasetRef, write_spec: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
     from transformers import BertForSequenceClassification
 
-    forward = BertForSequenceClassification.forward
+    def full(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise torch.OutOfMemoryError(
+            "CUDA out of memory. Tried to allocate 2.00 GiB."
+        )  # there is no GPU here
 
-    def overflow(self: Any, *args: Any, **kwargs: Any) -> Any:
-        found = forward(self, *args, **kwargs)
-        found.loss = found.loss * torch.tensor(float("inf"))
-        return found
-
-    monkeypatch.setattr(BertForSequenceClassification, "forward", overflow)
+    monkeypatch.setattr(BertForSequenceClassification, "forward", full)
     found = failure_of(write_spec(tiny_model("bert"), texts, "full"))
-    assert found["code"] == "diverged" and "Lower the learning rate" in found["hint"]
+    assert (found["code"], found["message"]) == ("out_of_memory", "The GPU ran out of memory.")
 
 
-@pytest.mark.parametrize("change", ["absent", "pickle", "no config", "unknown format", "package"])
+def test_a_disk_that_is_full_ends_as_such(
+    tiny_model: Make,
+    texts: DatasetRef,
+    write_spec: Callable[..., Path],
+    small_disk: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = {**QUICK, "num_train_epochs": 50}
+    workdir = write_spec(tiny_model("bert"), texts, "full", name=f"{small_disk.name}/work", settings=settings)
+    assert train_here(workdir) == 1
+    # Where there is no room for the last event either, the log of the worker's host says it.
+    assert "The disk of the worker is full." in capsys.readouterr().out
+    told = [event for event in events_of(workdir) if event["type"] == "failed"]
+    assert not told or told[0]["code"] == "disk_full"
+
+
+@pytest.mark.parametrize(
+    "change", [*("absent", "pickle", "damaged", "cut short"), *("no config", "unknown format", "package")]
+)
 def test_a_model_whose_files_cannot_be_used_is_unavailable(
     change: str, tiny_model: Make, texts: DatasetRef, tmp_path: Path, write_spec: Callable[..., Path]
 ) -> None:
@@ -125,6 +214,11 @@ def test_a_model_whose_files_cannot_be_used_is_unavailable(
             shutil.rmtree(folder)
         case "pickle":
             (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+        case "damaged":
+            (folder / "model.safetensors").write_bytes(b"\x10" + bytes(7) + b"{not json at all")
+        case "cut short":
+            whole = (folder / "model.safetensors").read_bytes()
+            (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
         case "no config":
             (folder / "config.json").unlink()
         case "unknown format":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -57,7 +58,11 @@ class FakeS3:
                 key = self.key()
                 query = parse_qs(urlsplit(self.path).query)
                 if not key:
-                    self.answer(200, bucket.listing(query.get("prefix", [""])[0]))
+                    prefix = query.get("prefix", [""])[0]
+                    self.answer(
+                        200,
+                        bucket.listing(prefix) if "delimiter" in query else bucket.all_below(prefix, query),
+                    )
                 elif key in bucket.objects:
                     self.answer(200, bucket.objects[key])
                 else:
@@ -84,6 +89,20 @@ class FakeS3:
             f"<CommonPrefixes><Prefix>{escape(prefix + k)}/</Prefix></CommonPrefixes>" for k in folders
         )
         return f"<ListBucketResult>{files}{common}</ListBucketResult>".encode()
+
+    def all_below(self, prefix: str, query: dict[str, list[str]]) -> bytes:
+        """Keys below a prefix with sizes and times, two an answer."""
+        after = query.get("marker", query.get("start-after", query.get("continuation-token", [""])))[0]
+        keys = sorted(k for k in self.objects if k.startswith(prefix) and k > after)
+        files = "".join(
+            f"<Contents><Key>{escape(k)}</Key><Size>{len(self.objects[k])}</Size>"
+            "<LastModified>2026-01-02T03:04:05.000Z</LastModified></Contents>"
+            for k in keys[:2]
+        )
+        more = len(keys) > 2
+        following = f"<NextMarker>{escape(keys[1])}</NextMarker>" if more else ""
+        cut = f"<IsTruncated>{str(more).lower()}</IsTruncated>{following}"
+        return f"<ListBucketResult>{cut}{files}</ListBucketResult>".encode()
 
 
 def _in_chunks(headers: Any) -> bool:
@@ -185,6 +204,48 @@ def test_keys_below_a_prefix_are_listed_in_order_and_deleted_without_neighbours(
     storage.delete_under("runs/1")
     assert list(storage.keys_under("runs")) == ["runs/10/a"]
     assert storage.exists("other")
+
+
+def test_a_listing_tells_sizes_and_times_of_everything_below(anywhere: str, source: Path) -> None:
+    for key in ("runs/1/b", "runs/1/sub/c", "runs/1/a", "runs/10/a", "other"):
+        storage.put(source, key)
+    found = list(storage.listing("runs/1"))
+    assert sorted(file.key for file in found) == ["runs/1/a", "runs/1/b", "runs/1/sub/c"]
+    assert {file.size for file in found} == {7000}
+    assert all(file.changed_at.tzinfo is not None for file in found)
+    everything = {file.key for file in storage.listing()}
+    assert everything == {"runs/1/b", "runs/1/sub/c", "runs/1/a", "runs/10/a", "other"}
+    assert list(storage.listing("nothing")) == []
+
+
+def test_one_file_is_deleted_and_leaves_no_empty_folders(anywhere: str, source: Path) -> None:
+    for key in ("runs/1/a/x", "runs/1/b"):
+        storage.put(source, key)
+    storage.delete_file("runs/1/a/x")
+    storage.delete_file("runs/1/a/x")
+    assert [file.key for file in storage.listing()] == ["runs/1/b"]
+    if (folder := storage.local_path("runs/1")) is not None:
+        assert [path.name for path in folder.iterdir()] == ["b"]
+
+
+def test_the_listing_shows_files_that_are_being_written_and_when_a_moved_one_came(
+    folder: Path, source: Path
+) -> None:
+    os.utime(source, (0, 0))
+    storage.put(source, "runs/1/a", move=True)
+    (folder / "runs/1/.a.0123.partial").write_text("half")
+    found = {file.key: file for file in storage.listing()}
+    assert set(found) == {"runs/1/a", "runs/1/.a.0123.partial"}
+    assert time.time() - found["runs/1/a"].changed_at.timestamp() < 600
+
+
+def test_free_space_is_that_of_a_folder(folder: Path) -> None:
+    found = storage.free_space()
+    assert found is not None and 0 < found[0] <= found[1]
+
+
+def test_a_bucket_has_no_end(bucket: FakeS3) -> None:
+    assert storage.free_space() is None
 
 
 @pytest.mark.parametrize("prefix", ["", "/", "//", ".", "./", "runs/..", "/runs/../."])

@@ -14,8 +14,9 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 
-from runs.models import Artifact, Run
+from runs.models import Artifact, Attempt, Log, LogChunk, Run
 from webapp import storage
 from webapp.accounts.models import ApiToken, Membership, User, Workspace
 from webapp.accounts.people import create_user
@@ -39,6 +40,9 @@ SHARED = {
     "catalog:list", "catalog:hub", "catalog:add_hub_model", "catalog:add_folder",
     "accounts:sign_out", "accounts:profile", "accounts:save_profile", "accounts:set_password",
     "accounts:create_token", "accounts:workspace", "accounts:create_workspace", "accounts:add_member",
+    "housekeeping:page", "housekeeping:preview", "housekeeping:save", "housekeeping:reset", "housekeeping:count",
+    "housekeeping:site", "housekeeping:site_preview", "housekeeping:site_save", "housekeeping:orphans",
+    "housekeeping:delete_orphans",
 }  # fmt: skip
 
 
@@ -90,6 +94,7 @@ class Theirs:
         filled = filled.replace("{name}", "model.safetensors").replace("<slug:name>", "0")
         filled = filled.replace("<slug:slug>", "which-language").replace("{slug}", "which-language")
         filled = filled.replace("<str:secret>", "guess")
+        filled = filled.replace("<int:attempt>", "1").replace("{attempt}", "1")
         assert not re.search(r"[<{]", filled), f"teach this test to fill in {filled}"
         return "/" + filled.lstrip("/")
 
@@ -143,6 +148,9 @@ def theirs(db: None, tmp_path: Any) -> Theirs:
         size=len(SECRET),
         sha256="0" * 64,
     )
+    attempt = Attempt.objects.create(run=run, number=1, lease_until=timezone.now(), log_tail=SECRET)
+    Log.objects.create(attempt=attempt, read=9, size=len(SECRET) + 1, lines=1)
+    LogChunk.objects.create(attempt=attempt, start=0, first_line=1, data=f"{SECRET}\n".encode())
     token = ApiToken.issue(owner, workspace, f"Token {SECRET}")[0]
     return Theirs(workspace, owner, owner.memberships.get(), run, dataset, model, token)
 
@@ -259,6 +267,8 @@ BODIES: dict[str, dict[str, Any]] = {
         "content_type": "application/json",
     },
     "/api/v1/datasets": {"data": {"file": b"text,label\na,b\n"}},
+    "/api/v1/storage/preview": {"data": {"run_days": 0}, "content_type": "application/json"},
+    "/api/v1/storage/rule": {"data": {"run_days": 0}, "content_type": "application/json"},
 }
 
 

@@ -86,21 +86,38 @@ class SplitWriter:
     """Writes the rows of one split and hashes what they say."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.path, self.schema, self.rows = path, schema, 0
-        self._hashes: list[dict[str, Any]] = [{} for _ in schema]
+        self.path, self.schema, self._digest = path, schema, RowDigest(len(schema))
         self._writer = pq.ParquetWriter(path, schema, compression="snappy")
 
     def write(self, batch: pa.RecordBatch) -> None:
         if not batch.num_rows:
             return
         self._writer.write_batch(batch, row_group_size=ROWS_AT_ONCE)
-        for hashes, column in zip(self._hashes, batch.columns, strict=True):
-            _feed(hashes, "", column)
-        self.rows += batch.num_rows
+        self._digest.feed(batch)
+
+    @property
+    def rows(self) -> int:
+        return self._digest.rows
 
     def close(self) -> str:
         """End the file; the digest of its rows."""
         self._writer.close()
+        return self._digest.hexdigest()
+
+
+class RowDigest:
+    """Of the rows of a split, however they are cut into batches."""
+
+    def __init__(self, columns: int) -> None:
+        self.rows = 0
+        self._hashes: list[dict[str, Any]] = [{} for _ in range(columns)]
+
+    def feed(self, batch: pa.RecordBatch) -> None:
+        for hashes, column in zip(self._hashes, batch.columns, strict=True):
+            _feed(hashes, "", column)
+        self.rows += batch.num_rows
+
+    def hexdigest(self) -> str:
         digest = hashlib.sha256(str(self.rows).encode())
         for hashes in self._hashes:
             for part in sorted(hashes):
@@ -143,3 +160,26 @@ def content_hash(schema: pa.Schema, splits: dict[str, str]) -> str:
     features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
     said = {"form": FORM, "columns": [[name, features[name]] for name in schema.names], "splits": splits}
     return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def content_hash_of(folder: Path) -> str:
+    """The hash of a version's files as they lie there, read in batches; raises ArrowException if they cannot be.
+
+    It is of FORM: a version of an older form needs a hash of that form to be compared with.
+    """
+    schema, splits = None, {}
+    by_split: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob("*.parquet")):
+        by_split.setdefault(path.name.rsplit("-", 3)[0], []).append(path)
+    for split, files in by_split.items():
+        digest = None
+        for path in files:
+            with pq.ParquetFile(path) as file:
+                schema = file.schema_arrow
+                digest = digest or RowDigest(len(schema))
+                for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+                    digest.feed(batch)
+        splits[split] = digest.hexdigest() if digest else ""
+    if schema is None:
+        raise pa.ArrowInvalid("there are no Parquet files")
+    return content_hash(schema, splits)

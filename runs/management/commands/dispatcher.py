@@ -15,6 +15,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         from runs.execution.dispatch import dispatch
+        from webapp.database import end_forgotten_transactions
+
+        end_forgotten_transactions()
 
         stopping = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):

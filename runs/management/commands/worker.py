@@ -19,5 +19,8 @@ class Command(BaseCommand):
         os.environ.setdefault("C_FORCE_ROOT", "1")  # messages are JSON: nothing is unpickled
         os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # a worker serves no pages: none need to load
         from runs.execution.worker import WorkerProcess
+        from webapp.database import end_forgotten_transactions
+
+        end_forgotten_transactions()
 
         sys.exit(WorkerProcess().run())

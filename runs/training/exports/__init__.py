@@ -12,7 +12,7 @@ from typing import Any
 
 from runs.training.context import Context
 from runs.training.exports.model_card import model_card
-from runs.training.fitting import to_disk
+from runs.training.manifest import to_disk
 from runs.training.tasks.common import Task
 
 ADAPTER = "adapter"

@@ -129,6 +129,10 @@ class Task(ABC):
         """The settings that a form for this method shows, in order."""
         return tuple(item for item in self.settings if not item.methods or method in item.methods)
 
+    def can_be_extended(self, method: str) -> bool:
+        """Whether a finished run can go on from its last state: one that goes through its rows again and again."""
+        return any(item.name == "num_train_epochs" for item in self.settings_for(method))
+
     def metric(self, name: str) -> MetricInfo:
         """By name, with or without the split in front; raises KeyError."""
         plain = name.removeprefix("validation_").removeprefix("train_")

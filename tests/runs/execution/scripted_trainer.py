@@ -2,7 +2,8 @@
 
     steps, delay        how many steps, seconds each
     checkpoint_every    steps between checkpoints; 0: none
-    die                 {attempt: {"step": n, "how": "SIGKILL" | "SIGSEGV" | "exit" | "failed"}}
+    best                the step of the best one
+    die                 {attempt: {"step": n, "how": "SIGKILL" | "SIGSEGV" | "exit" | "failed" | "fill"}}
     deaf                ignores SIGTERM
     say                 text for the log
     child               starts a child process that would live on
@@ -11,6 +12,8 @@ Its "weights" are a digest chained over all steps: they come out right only if n
 done twice, or begun from the wrong state.
 """
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -27,6 +30,7 @@ KEEP = 2
 
 def main() -> None:
     workdir = Path(sys.stdin.readline().strip())
+    sys.argv.append(str(workdir / "events.jsonl"))
     if not workdir.name:
         sys.exit(0)
     threading.Thread(target=watch_worker, daemon=True).start()
@@ -52,7 +56,7 @@ def main() -> None:
         events.write(line[:half])
         events.write(line[half:])
 
-    step, state, kept = 0, str(settings["seed"]), []
+    step, state, kept, best = 0, str(settings["seed"]), [], []
     if spec["resume_from"]:
         found = json.loads((Path(spec["resume_from"]) / "state.json").read_text())
         step, state = found["step"], found["state"]
@@ -67,13 +71,14 @@ def main() -> None:
         tell("metric", step=step, values={"loss": int(state[:6], 16), "bad": None})
         if (settings.get("checkpoint_every") and step % settings["checkpoint_every"] == 0) or stop.is_set():
             kept = [*kept, step][-KEEP:]
-            save(workdir, step, state, kept)
+            best = [step] if step == settings.get("best") else best
+            save(workdir, step, state, [*best, *kept])
             tell(
                 "checkpoint",
                 step=step,
                 path=f"checkpoints/checkpoint-{step}",
                 is_best=step == settings.get("best"),
-                keep=kept,
+                keep=[*best, *kept],
             )
         if stop.is_set():
             tell("stopped", step=step)
@@ -82,6 +87,13 @@ def main() -> None:
             if death["how"] == "failed":
                 tell("failed", code="diverged", message="The loss is NaN.", hint="Lower the learning rate.")
                 sys.exit(1)
+            if death["how"] == "fill":  # the disk, to the last byte
+                with (workdir / "ballast").open("wb", buffering=0) as ballast:
+                    try:
+                        while ballast.write(bytes(1 << 12)):
+                            pass
+                    except OSError:
+                        sys.exit(1)
             if death["how"] == "exit":
                 sys.exit(7)
             os.kill(os.getpid(), getattr(signal, death["how"]))
@@ -116,4 +128,19 @@ def watch_worker() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except OSError as error:  # told as the real one tells it, if the disk takes another line
+        print(error, flush=True)
+        if error.errno != errno.ENOSPC:
+            raise
+        told = {
+            "type": "failed",
+            "at": time.time(),
+            "code": "disk_full",
+            "message": "Full.",
+            "hint": "Free space.",
+        }
+        with contextlib.suppress(OSError), Path(sys.argv[-1]).open("ab") as events:
+            events.write(b"\n" + json.dumps(told).encode() + b"\n")
+        sys.exit(1)

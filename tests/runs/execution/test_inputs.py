@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage, default_storage, storages
 
-from runs.execution import inputs
-from runs.models import Attempt, Run
+from runs.execution import cached, inputs
+from runs.models import Artifact, Attempt, Run
 from runs.training.events import TrainingFailure
 from runs.training.spec import RunSpec
+from tests.runs.execution.stored import store_rows
 from tests.runs.execution.supervised import Supervised, stored_weights, weights_of
 from webapp import storage
+from webapp.catalog.models import BaseModel
 from webapp.datasets.models import DatasetVersion
 
 
@@ -40,7 +43,9 @@ def bucket(settings: Any) -> Iterator[None]:
 
 
 def fill(version: DatasetVersion) -> None:
-    default_storage.save(f"{version.storage_prefix}/train-00000-of-00001.parquet", ContentFile(b"rows"))
+    """Put the rows of a version into the bucket, and their hash on its row."""
+    version.content_hash = store_rows(version.storage_prefix)
+    version.save()
 
 
 def test_a_folder_is_used_as_it_lies(
@@ -74,7 +79,8 @@ def test_from_a_bucket_a_dataset_is_fetched_once_and_whole(
     for thread in threads:
         thread.join()
     assert len(found) == 6 and len(set(found)) == 1
-    assert [path.name for path in found[0].iterdir()] == ["train-00000-of-00001.parquet"]
+    names = ["test-00000-of-00001.parquet", "train-00000-of-00001.parquet"]
+    assert sorted(path.name for path in found[0].iterdir()) == names
     assert [path.name for path in found[0].parent.iterdir()] == [found[0].name]  # nothing half-done
 
 
@@ -108,3 +114,71 @@ def test_a_dataset_that_is_missing_from_storage_is_told(
     submit()
     with pytest.raises(TrainingFailure, match="missing from storage"):
         inputs.fetch(inputs.needs_of(claim(), {}), tmp_path)
+
+
+def test_a_dataset_that_is_damaged_in_the_bucket_is_told_and_not_trained_on(
+    submit: Callable[..., Run],
+    claim: Callable[[], Attempt],
+    supervise: Callable[[Attempt], Supervised],
+    world: dict[str, Any],
+    bucket: None,
+    settings: Any,
+) -> None:
+    version = world["dataset_version"]
+    fill(version)
+    key = f"{version.storage_prefix}/train-00000-of-00001.parquet"
+    with default_storage.open(key, "rb") as stored:
+        data = stored.read()
+    default_storage.save(key, ContentFile(data[: len(data) // 2]))
+    submit()
+    run = supervise(claim()).wait()
+    assert (run.status, run.failure["code"]) == ("failed", "bad_data")
+    assert "is damaged" in run.failure["message"] and "Upload it again" in run.failure["hint"]
+    # Whole files, but of other rows.
+    store_rows(version.storage_prefix, rows=21)
+    submit()
+    run = supervise(claim()).wait()
+    assert "its rows are not those that were stored" in run.failure["message"]
+    assert list((settings.CACHE_DIR / "datasets").glob("*")) == []
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["by place and size", "by the digests of a run's files"])
+def test_a_base_model_in_a_bucket_is_fetched_once_and_checked(
+    submit: Callable[..., Run],
+    claim: Callable[[], Attempt],
+    world: dict[str, Any],
+    bucket: None,
+    tmp_path: Path,
+    known: bool,
+) -> None:
+    fill(world["dataset_version"])
+    prefix = "runs/0/artifacts/attempt-1"
+    for name, data in (("config.json", b"{}"), ("sub/model.safetensors", b"weights")):
+        default_storage.save(f"{prefix}/{name}", ContentFile(data))
+    BaseModel.objects.update(source="run", reference=prefix)
+    run = submit()
+    if known:
+        for name, data in (("config.json", b"{}"), ("sub/model.safetensors", b"weights")):
+            Artifact.objects.create(
+                run=run,
+                name=name,
+                storage_key=f"{prefix}/{name}",
+                size=len(data),
+                sha256=hashlib.sha256(data).hexdigest(),
+            )
+    needs = inputs.needs_of(claim(), {})
+    assert bool(needs.model_files) is known
+    folder = Path(inputs.fetch(needs, tmp_path / "one").spec.model.reference)
+    assert (folder / "sub" / "model.safetensors").read_bytes() == b"weights"
+    # Edited on the disk of this host: it is fetched again.
+    cached.release(tmp_path / "one")
+    (folder / "sub" / "model.safetensors").write_bytes(b"weighty")
+    again = Path(inputs.fetch(needs, tmp_path / "two").spec.model.reference)
+    assert again == folder and (folder / "sub" / "model.safetensors").read_bytes() == b"weights"
+    cached.release(tmp_path / "two")
+    if known:  # other bytes of the same length in the bucket are noticed
+        (folder / "config.json").unlink()
+        default_storage.save(f"{prefix}/config.json", ContentFile(b"[]"))
+        with pytest.raises(TrainingFailure, match=r"config\.json is not what was stored"):
+            inputs.fetch(needs, tmp_path / "three")
+        cached.release(tmp_path / "three")

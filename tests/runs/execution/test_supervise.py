@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from runs import lifecycle
 from runs.execution import checkpoints, outputs
-from runs.models import Attempt, Event, Metric, Run
+from runs.models import Attempt, Metric, Run
 from tests.runs.execution.supervised import Supervised, alive, stored_weights, until, weights_of
 from webapp import storage
 
@@ -41,8 +41,12 @@ def test_a_run_trains_and_everything_it_made_is_stored(
     assert b"hello" in storage.open_file(log_key).read()
     assert "hello  attempt 1" in run.attempts.get().log_tail  # without the NUL, which Postgres refuses
     assert run.attempts.get().outcome == "succeeded"
-    assert not list(storage.keys_under(f"runs/{run.pk}/checkpoints"))  # its weights are among its files
-    assert not run.checkpoints.exists()
+    # Its weights are among its files; its last state is kept, to train it for longer some day.
+    assert [checkpoint.step for checkpoint in run.checkpoints.all()] == [10]
+    assert list(storage.keys_under(f"runs/{run.pk}/checkpoints")) == [
+        f"runs/{run.pk}/checkpoints/10-1/manifest.json",
+        f"runs/{run.pk}/checkpoints/10-1/state.json",
+    ]
     assert list(settings.WORK_DIR.iterdir()) == []
 
 
@@ -75,15 +79,16 @@ def test_a_killed_trainer_goes_on_from_its_last_checkpoint(
     assert "Going on from the checkpoint of step 8." in run.events.values_list("message", flat=True)
 
 
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV"])
 def test_a_trainer_that_keeps_dying_fails_with_the_signal_and_the_last_lines(
-    submit: Submit, claim: Claim, supervise: Supervise
+    submit: Submit, claim: Claim, supervise: Supervise, how: str
 ) -> None:
-    death = {"step": 2, "how": "SIGKILL"}
+    death = {"step": 2, "how": how}
     submit(say="last words", die={"1": death, "2": death, "3": death})
     for _ in range(3):
         run = supervise(claim()).wait()
     assert run.status == "failed"
-    assert run.failure["code"] == "crashed" and "SIGKILL" in run.failure["message"]
+    assert run.failure["code"] == "crashed" and how in run.failure["message"]
     assert any("last words" in line for line in run.failure["log_tail"])
 
 
@@ -223,30 +228,6 @@ def test_a_supervisor_that_hangs_does_not_keep_its_trainer_past_the_lease(
     supervised.join()
 
 
-def test_a_damaged_checkpoint_is_skipped_for_the_one_before(
-    submit: Submit, claim: Claim, supervise: Supervise
-) -> None:
-    submit(steps=20, checkpoint_every=4, delay=0.01, die={"1": {"step": 10, "how": "SIGKILL"}})
-    run = supervise(claim()).wait()
-    newest = run.checkpoints.get(step=8)
-    path = storage.local_path(f"{newest.storage_prefix}/state.json")
-    assert path is not None
-    path.write_text(path.read_text().replace("8", "9"))
-    after = supervise(claim()).wait()
-    assert (after.status, stored_weights(after)) == ("succeeded", weights_of(7, 20))
-    assert after.attempts.get(number=2).resumed_from_step == 4
-    told = Event.objects.get(run=run, kind="checkpoint_damaged").message
-    assert "step 8 is damaged" in told and "state.json" in told
-
-
-def test_the_best_checkpoint_is_kept_beside_the_newest(
-    submit: Submit, claim: Claim, supervise: Supervise
-) -> None:
-    submit(steps=12, checkpoint_every=5, best=5, delay=0.01, die={"1": {"step": 11, "how": "SIGKILL"}})
-    run = supervise(claim()).wait()
-    assert {c.step: c.is_best for c in run.checkpoints.all()} == {5: True, 10: False}
-
-
 def test_a_full_disk_is_told_as_such(
     submit: Submit, claim: Claim, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,17 +240,15 @@ def test_a_full_disk_is_told_as_such(
     assert (run.status, run.failure["code"]) == ("failed", "disk_full")
 
 
-def test_a_checkpoint_that_cannot_be_stored_is_told_and_training_goes_on(
-    submit: Submit, claim: Claim, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+def test_a_disk_that_the_trainer_has_filled_is_told_as_such(
+    submit: Submit, claim: Claim, supervise: Supervise, settings: Any, small_disk: Path
 ) -> None:
-    def away(*_: Any) -> int:
-        raise ConnectionError("the bucket does not answer")
-
-    monkeypatch.setattr(checkpoints, "store", away)
-    submit(steps=8, checkpoint_every=3, delay=0.05)
+    """A file system of its own that is really full: the trainer could not even write why it left."""
+    settings.WORK_DIR = small_disk / "work"
+    submit(steps=10, die={"1": {"step": 3, "how": "fill"}}, say="before the end")
     run = supervise(claim()).wait()
-    assert run.status == "succeeded"
-    assert "the bucket does not answer" in " ".join(run.events.values_list("message", flat=True))
+    assert (run.status, run.failure["code"]) == ("failed", "disk_full")
+    assert any("before the end" in line for line in run.failure["log_tail"])
 
 
 def test_storage_that_is_away_for_a_moment_costs_no_result(

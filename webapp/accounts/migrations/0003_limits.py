@@ -4,25 +4,24 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('accounts', '0002_session'),
+        ("accounts", "0002_session"),
     ]
 
     operations = [
         migrations.AddField(
-            model_name='workspace',
-            name='gpu_hours_a_day',
+            model_name="workspace",
+            name="gpu_hours_a_day",
             field=models.FloatField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='workspace',
-            name='max_concurrent_runs',
+            model_name="workspace",
+            name="max_concurrent_runs",
             field=models.PositiveIntegerField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='workspace',
-            name='queue_weight',
+            model_name="workspace",
+            name="queue_weight",
             field=models.FloatField(default=1),
         ),
     ]

@@ -1,0 +1,214 @@
+"""Checkpoints in storage: whole or absent, checked when read, pruned to what is still of use."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runs import lifecycle
+from runs.execution import checkpoints
+from runs.models import Attempt, Event, Metric, Run
+from runs.training import manifest
+from tests.runs.execution.supervised import Supervised, stored_weights, until, weights_of
+from webapp import storage
+
+Submit = Callable[..., Run]
+Claim = Callable[[], Attempt]
+Supervise = Callable[[Attempt], Supervised]
+
+
+def stored(run: Run, step: int, name: str = "state.json") -> Path:
+    path = storage.local_path(f"{run.checkpoints.get(step=step).storage_prefix}/{name}")
+    assert path is not None
+    return path
+
+
+def flip_a_bit(folder: Path) -> None:
+    data = bytearray((folder / "state.json").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "state.json").write_bytes(data)
+
+
+def cut_short(folder: Path) -> None:
+    (folder / "state.json").write_bytes((folder / "state.json").read_bytes()[:-1])
+
+
+def lose_a_file(folder: Path) -> None:
+    (folder / "state.json").unlink()
+
+
+def lose_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+
+
+def garble_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").write_bytes(b"\xff\x00 no JSON")
+
+
+def put_other_json_there(folder: Path) -> None:
+    (folder / "manifest.json").write_text('["state.json"]')
+
+
+def name_a_file_outside(folder: Path) -> None:
+    (folder / "manifest.json").write_text(
+        '{"files": {"../../../../etc/passwd": {"size": 1, "sha256": "00"}}}'
+    )
+
+
+DAMAGE = [
+    (flip_a_bit, "state.json is not what was stored"),
+    (cut_short, "state.json is not what was stored"),
+    (lose_a_file, "state.json is missing"),
+    (lose_the_manifest, "its manifest is missing"),
+    (garble_the_manifest, "its manifest cannot be read"),
+    (put_other_json_there, "its manifest cannot be read"),
+    (name_a_file_outside, "which is no file of a checkpoint"),
+]
+
+
+@pytest.mark.parametrize(("damage", "told"), DAMAGE)
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(
+    submit: Submit, claim: Claim, supervise: Supervise, damage: Callable[[Path], None], told: str
+) -> None:
+    submit(steps=20, checkpoint_every=4, delay=0.01, die={"1": {"step": 10, "how": "SIGKILL"}})
+    run = supervise(claim()).wait()
+    damage(stored(run, 8).parent)
+    after = supervise(claim()).wait()
+    assert (after.status, stored_weights(after)) == ("succeeded", weights_of(7, 20))
+    assert after.attempts.get(number=2).resumed_from_step == 4
+    message = Event.objects.get(run=run, kind="checkpoint_damaged").message
+    assert "The checkpoint of step 8 is damaged and was skipped" in message and told in message
+
+
+@pytest.mark.parametrize(("damage", "told"), DAMAGE)
+def test_a_damaged_best_checkpoint_is_told_and_the_run_goes_on_from_the_newest(
+    submit: Submit, claim: Claim, supervise: Supervise, damage: Callable[[Path], None], told: str
+) -> None:
+    submit(steps=14, checkpoint_every=4, best=4, delay=0.01, die={"1": {"step": 10, "how": "SIGKILL"}})
+    run = supervise(claim()).wait()
+    assert {c.step: c.is_best for c in run.checkpoints.all()} == {4: True, 8: False}
+    damage(stored(run, 4).parent)
+    after = supervise(claim()).wait()
+    assert (after.status, stored_weights(after)) == ("succeeded", weights_of(7, 14))
+    assert after.attempts.get(number=2).resumed_from_step == 8
+    message = Event.objects.get(run=run, kind="checkpoint_damaged").message
+    assert "The checkpoint of step 4 is damaged" in message and told in message
+
+
+def test_with_every_checkpoint_damaged_the_run_begins_anew_and_says_so(
+    submit: Submit, claim: Claim, supervise: Supervise
+) -> None:
+    submit(steps=20, checkpoint_every=4, delay=0.01, die={"1": {"step": 10, "how": "SIGKILL"}})
+    run = supervise(claim()).wait()
+    for step in (4, 8):
+        flip_a_bit(stored(run, step).parent)
+    after = supervise(claim()).wait()
+    assert (after.status, stored_weights(after)) == ("succeeded", weights_of(7, 20))
+    assert after.attempts.get(number=2).resumed_from_step is None
+    assert Event.objects.filter(run=run, kind="checkpoint_damaged").count() == 2
+
+
+def test_the_best_checkpoint_and_the_last_two_are_kept(
+    submit: Submit, claim: Claim, supervise: Supervise
+) -> None:
+    submit(steps=30, checkpoint_every=5, best=5, delay=0.02, die={"1": {"step": 24, "how": "SIGKILL"}})
+    run = supervise(claim()).wait()
+    assert {c.step: c.is_best for c in run.checkpoints.all()} == {5: True, 15: False, 20: False}
+    found = {key.split("/")[3] for key in storage.keys_under(f"runs/{run.pk}/checkpoints")}
+    assert found == {"5-1", "15-1", "20-1"}
+
+
+def test_the_trainer_may_remove_a_checkpoint_that_is_still_being_copied(
+    submit: Submit, claim: Claim, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put, gate, copying = storage.put, threading.Event(), threading.Event()
+
+    def slow(*args: Any, **kwargs: Any) -> None:
+        copying.set()
+        gate.wait(60)
+        put(*args, **kwargs)
+
+    monkeypatch.setattr(checkpoints.storage, "put", slow)
+    run = submit(steps=10_000, checkpoint_every=4, delay=0.01)
+    supervised = supervise(claim())
+    assert copying.wait(30)
+    folder = supervised.supervision._workdir / "checkpoints"
+    until(lambda: not (folder / "checkpoint-4").exists() and Metric.objects.filter(step=20).exists())
+    monkeypatch.setattr(checkpoints.storage, "put", put)
+    gate.set()
+    until(lambda: Event.objects.filter(run=run, kind="checkpoint").exists())
+    assert Event.objects.filter(run=run, kind="checkpoint").earliest("id").data == {"step": 4}
+    lifecycle.request_pause(run.pk, None)
+    assert supervised.wait().status == "paused"
+
+
+def test_a_checkpoint_whose_bytes_changed_on_the_way_is_not_stored(tmp_path: Path, settings: Any) -> None:
+    folder = tmp_path / "checkpoint-4"
+    folder.mkdir()
+    (folder / "state.json").write_text('{"step": 4}')
+    manifest.finish(folder)
+    flip_a_bit(folder)
+    with pytest.raises(checkpoints.DamagedCheckpoint, match=r"state\.json"):
+        checkpoints.store(folder, "runs/1/checkpoints/4-1", lambda: True)
+    assert not storage.exists("runs/1/checkpoints/4-1/manifest.json")
+
+
+def test_a_stored_checkpoint_comes_back_with_its_manifest_byte_for_byte(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint-4"
+    (folder / "best" / "checkpoint-2").mkdir(parents=True)
+    (folder / "state.json").write_text('{"step": 4}')
+    (folder / "best" / "checkpoint-2" / "weights").write_bytes(b"\x00\x01")
+    manifest.finish(folder)
+    size = checkpoints.store(folder, "runs/1/checkpoints/4-1", lambda: True)
+    checkpoints.fetch("runs/1/checkpoints/4-1", tmp_path / "fetched")
+    manifest.check(tmp_path / "fetched")
+    assert size == 11 + 2
+    assert {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()} == {
+        p.relative_to(tmp_path / "fetched"): p.read_bytes()
+        for p in (tmp_path / "fetched").rglob("*")
+        if p.is_file()
+    }
+
+
+def test_a_checkpoint_that_cannot_be_stored_is_told_and_training_goes_on(
+    submit: Submit, claim: Claim, supervise: Supervise, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: Any) -> int:
+        raise ConnectionError("the bucket does not answer")
+
+    monkeypatch.setattr(checkpoints, "store", away)
+    submit(steps=8, checkpoint_every=3, delay=0.05)
+    run = supervise(claim()).wait()
+    assert run.status == "succeeded"
+    assert "the bucket does not answer" in " ".join(run.events.values_list("message", flat=True))
+
+
+def test_a_succeeded_run_goes_on_from_its_last_state_when_it_is_made_longer(
+    submit: Submit, claim: Claim, supervise: Supervise
+) -> None:
+    submit(steps=10, checkpoint_every=5)
+    run = supervise(claim()).wait()
+    assert run.status == "succeeded"
+    Run.objects.filter(pk=run.pk).update(
+        status="queued", settings={**run.settings, "steps": 20}, attempts_allowed=3
+    )
+    after = supervise(claim()).wait()
+    assert (after.status, stored_weights(after)) == ("succeeded", weights_of(7, 20))
+    assert after.attempts.get(number=2).resumed_from_step == 10
+    assert [checkpoint.step for checkpoint in after.checkpoints.all()] == [20]
+    assert {key.split("/")[3] for key in storage.keys_under(f"runs/{run.pk}/checkpoints")} == {"20-2"}
+
+
+def test_a_run_that_cannot_be_extended_keeps_no_checkpoint(
+    submit: Submit, claim: Claim, supervise: Supervise, world: dict[str, Any]
+) -> None:
+    world["method"] = "head"
+    submit(steps=10, checkpoint_every=5)
+    run = supervise(claim()).wait()
+    assert run.status == "succeeded"
+    assert not run.checkpoints.exists()
+    assert not list(storage.keys_under(f"runs/{run.pk}/checkpoints"))
