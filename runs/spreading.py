@@ -9,7 +9,7 @@ from typing import Any
 from django import forms
 
 from runs.execution.pool import gpus_of
-from runs.models import Worker
+from runs.models import Run, Worker
 from runs.training.tasks.common import Method
 
 DEVICES = (1, 2, 4, 8)
@@ -39,7 +39,9 @@ class Spread:
         return self.devices * self.hosts
 
 
-def checked(method: Method, devices: Any, hosts: Any, strategy: str) -> tuple[Spread, dict[str, str]]:
+def checked(
+    method: Method, devices: Any, hosts: Any, strategy: str, settings: Mapping[str, Any] | None = None
+) -> tuple[Spread, dict[str, str]]:
     """(what was chosen, a sentence for each field that has to change)"""
     wrong: dict[str, str] = {}
     if devices not in DEVICES:
@@ -53,9 +55,20 @@ def checked(method: Method, devices: Any, hosts: Any, strategy: str) -> tuple[Sp
             f"“{method.title}” computes features once, on one device: there is nothing to share out. "
             "Choose 1 device and 1 host, or another method."
         )
+    if strategy == "fsdp2" and (settings or {}).get("ema_decay"):
+        wrong["strategy"] = (
+            "Averaged weights need the whole model on each device: choose DDP, or no averaging of weights."
+        )
     if wrong:
         return Spread(), wrong
     return Spread(devices, hosts, (strategy or "ddp") if devices * hosts > 1 else ""), {}
+
+
+def spread_of(run: Run, method: str) -> dict[str, Any]:
+    """Of a run that is made again, as `launch` takes it; one device where the new method has no work to share."""
+    if method in ALONE:
+        return {}
+    return {"devices": run.processes, "hosts": run.nodes, "strategy": run.strategy}
 
 
 def queue_for(devices: int, workers: Sequence[Worker]) -> str:
@@ -75,9 +88,9 @@ def what_is_missing(spread: Spread, workers: Sequence[Worker]) -> str:
         return ""
     gpus = gpus_of(queue)
     with_gpus = f" with {gpus} GPUs" if gpus > 1 else ""
-    verb = "is" if len(able) == 1 else "are"
+    verb = "is" if len(able) < 2 else "are"
     return (
-        f"{len(able) or 'No'} worker{'s' if len(able) != 1 else ''}{with_gpus} {verb} online: the run waits until "
+        f"{len(able) or 'No'} worker{'s' if len(able) > 1 else ''}{with_gpus} {verb} online: the run waits until "
         f"{spread.hosts} {'are' if spread.hosts > 1 else 'is'}, on hosts that reach each other."
     )
 
@@ -150,6 +163,10 @@ class SpreadForm(forms.Form):
             return Spread()
         strategy = str(values.get("strategy") or "ddp")
         return Spread(devices, hosts, strategy if devices * hosts > 1 else "")
+
+    def current_for(self, method: Method | None) -> Spread:
+        """As `current`; a method that cannot share its work has one device."""
+        return Spread() if method is not None and method.slug in ALONE else self.current()
 
     @property
     def is_open(self) -> bool:
