@@ -25,7 +25,7 @@ KEPT = {
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("XDG_CACHE_HOME", "TOKENIZERS_PARALLELISM", "PYTHONDONTWRITEBYTECODE"),
 }
-KEPT_PREFIXES = ("LC_", "HF_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_", "TORCH_", "PYTORCH_")
+KEPT_PREFIXES = ("LC_", "HF_", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "OMP_", "MKL_", "TORCH_", "PYTORCH_")
 
 
 def reduced_environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -139,4 +139,4 @@ def test_a_script_says_it_with_three_fields(script: Script, lab: Lab) -> None:
     told = answer.json()
     assert (told["devices"], told["hosts"], told["strategy"]) == (2, 2, "ddp")
     refused = script.post("runs", {**body, "method": "head"})
-    assert refused.status_code == 422 and "devices" in refused.json()["fields"]
+    assert refused.status_code == 422 and "devices" in refused.json()["error"]["fields"]
