@@ -140,3 +140,11 @@ def test_a_script_says_it_with_three_fields(script: Script, lab: Lab) -> None:
     assert (told["devices"], told["hosts"], told["strategy"]) == (2, 2, "ddp")
     refused = script.post("runs", {**body, "method": "head"})
     assert refused.status_code == 422 and "devices" in refused.json()["error"]["fields"]
+
+
+def test_the_page_of_a_run_tells_its_devices(browser: Client, lab: Lab) -> None:
+    run = lab.run(processes=4, nodes=2, strategy="fsdp2", queue="gpu4")
+    page = text_of(browser.get(f"/runs/{run.pk}/").content.decode())
+    assert "Devices 4 on each of 2 hosts, FSDP2" in page
+    alone = lab.run()
+    assert "Devices" not in text_of(browser.get(f"/runs/{alone.pk}/").content.decode())
