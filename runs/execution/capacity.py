@@ -117,8 +117,11 @@ def waiting_for_room(worker: Worker, free_gpus: int) -> Run | None:
     )
     for run in waiting.order_by("queued_at", "pk")[:5]:
         able = [each.pk for each in online().order_by("pk") if run.queue in each.queues and each.slots]
-        if len(able) >= run.nodes and worker.pk in able[: run.nodes]:
-            return run
+        if len(able) < run.nodes or worker.pk not in able[: run.nodes]:
+            continue
+        if run.nodes > 1 and others_for(run.pk, worker) is not None:
+            continue  # it could begin now: the queue decides whether it is its turn
+        return run
     return None
 
 

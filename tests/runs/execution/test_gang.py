@@ -227,4 +227,22 @@ def test_a_large_run_that_has_waited_long_is_not_overtaken_for_ever(
     assert capacity.reserved(first, every, 1) == ["cpu"]
     assert capacity.reserved(second, every, 1) == every  # one host is enough
     Run.objects.filter(pk=large.pk).update(nodes=2)
-    assert capacity.reserved(second, every, 1) == ["cpu"]
+    small = submit(1, queue="gpu1")
+    Run.objects.filter(pk=large.pk).update(rank=-1)
+    assert lifecycle.claim(first, ["gpu1"]) is not None and status(small) == "running"
+    Run.objects.filter(pk=large.pk).update(rank=0)
+    assert capacity.reserved(second, ["cpu", "gpu1", "gpu2"], 2) == ["cpu"]
+
+
+def test_what_is_kept_free_is_for_the_run_that_it_is_kept_for(
+    transactional_db: None, submit: Make, settings: Any
+) -> None:
+    first, _ = (
+        new_host(number, queues=["cpu", "gpu1", "gpu2"], slots=2, devices=GPUS) for number in range(2)
+    )
+    large = submit(2, queue="gpu2")
+    Run.objects.filter(pk=large.pk).update(
+        queued_at=timezone.now() - timedelta(seconds=settings.RESERVE_SECONDS + 1)
+    )
+    attempt = lifecycle.claim(first, capacity.reserved(first, ["cpu", "gpu1", "gpu2"], 2))
+    assert attempt is not None and attempt.run == large
