@@ -138,3 +138,23 @@ def test_retrying_twice_at_once_queues_once(attempt: Attempt) -> None:
     assert sum(isinstance(result, Run) for result in results) == 1
     assert sum(isinstance(result, lifecycle.NotAllowed) for result in results) == 3
     assert Event.objects.filter(run=run, kind="retried").count() == 1
+
+
+def test_a_deletion_and_a_claim_at_once_leave_either_a_run_at_work_or_nothing(
+    new_run: Callable[..., Run], worker: Worker
+) -> None:
+    for _ in range(15):
+        run = lifecycle.submit(new_run(), None)
+        claimed, deleted = at_once(
+            lambda: lifecycle.claim(worker, ["cpu"]),
+            lambda run=run: lifecycle.delete(run.pk),
+        )
+        there = Run.objects.filter(pk=run.pk).first()
+        if there is None:
+            assert claimed is None and deleted is None
+        else:
+            assert there.status == "running" and isinstance(deleted, lifecycle.NotAllowed)
+            assert claimed.run_id == run.pk
+            lifecycle.fail(claimed, FAILURE)
+            lifecycle.delete(run.pk)
+        assert not Attempt.objects.exists() and not Event.objects.exists()
