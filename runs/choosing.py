@@ -20,8 +20,9 @@ from runs.fleet import Fleet, fleet
 from runs.forms import ColumnsForm, NameForm, SettingsForm, WhenForm
 from runs.launch import queue_for_now
 from runs.models import Run
-from runs.queueing.routing import why_nowhere
+from runs.queueing.routing import online, why_nowhere
 from runs.repeating import copy_name, scheduling_of
+from runs.spreading import ALONE, Spread, SpreadForm, batch_sentence, what_is_missing
 from runs.training.tasks import all_tasks
 from runs.training.tasks.common import Method, Task
 from webapp.catalog.models import BaseModel
@@ -294,13 +295,46 @@ class Choosing:
         return WhenForm(None, workspace=workspace, estimate=total, initial=initial)
 
     @cached_property
+    def spread_form(self) -> SpreadForm:
+        if self.launching:
+            return SpreadForm(self.data)
+        again = self.again
+        if self._is_link and again:
+            initial: dict[str, Any] = {
+                "devices": again.processes,
+                "hosts": again.nodes,
+                "strategy": again.strategy or "ddp",
+            }
+        else:
+            names = ("devices", "hosts", "strategy")
+            typed = {name: self.data.get(f"spread-{name}") for name in names}
+            initial = {name: value for name, value in typed.items() if value}
+        return SpreadForm(None, initial=initial)
+
+    @property
+    def spread(self) -> Spread:
+        """Devices and hosts as they stand in the form; one where the method cannot share its work."""
+        return self.spread_form.current_for(self.method)
+
+    @property
+    def can_be_spread(self) -> bool:
+        """Whether several devices could share the method's work."""
+        return self.method is not None and self.method.slug not in ALONE
+
+    @property
+    def rows_a_step(self) -> str:
+        """How the batch of an optimiser step comes about, where several devices have their part in it."""
+        return batch_sentence(self.spread, self._current_settings())
+
+    @cached_property
     def nowhere(self) -> str:
         """Why no worker that is online could hold the run; empty if one could, or none is online at all."""
         if self.task is None or not self.fleet.workers:
             return ""
         said = _number(self.when_form["memory_gb"].value())
         memory = round(said * 1e9) if said else self.estimate.total if self.estimate else None
-        return why_nowhere(queue_for_now(), memory)
+        missing = what_is_missing(self.spread, online())
+        return missing or why_nowhere(queue_for_now(self.spread.devices), memory)
 
     # -- what will happen --------------------------------------------------------------------------
     @property
@@ -316,7 +350,9 @@ class Choosing:
     @property
     def steps(self) -> int | None:
         """Optimiser steps that the settings come to, or None if that cannot be told yet."""
-        return optimiser_steps(self.training_rows, self._current_settings()) if self.training_rows else None
+        if not self.training_rows:
+            return None
+        return optimiser_steps(self.training_rows, self._current_settings(), self.spread.processes)
 
     def _current_settings(self) -> dict[str, Any]:
         """Every setting as it stands in the form, by its default where it is empty or wrong."""
@@ -349,7 +385,8 @@ class Choosing:
 
     def is_valid(self) -> bool:
         """Check every form; their errors then stand beside the fields."""
-        forms = [self.name_form, self.columns_form, self.settings_form, self.when_form]
+        forms: list[Any] = [self.name_form, self.columns_form, self.settings_form, self.when_form]
+        forms.append(self.spread_form)
         checked = [form.is_valid() for form in forms if form is not None]  # all of them, not up to the first
         return self.is_complete and all(checked)
 
@@ -362,6 +399,8 @@ class Choosing:
                 form.add_error(rest, text)
             elif name in WHEN_FIELDS and WHEN_FIELDS[name] in self.when_form.fields:
                 self.when_form.add_error(WHEN_FIELDS[name], text)
+            elif name in self.spread_form.fields:
+                self.spread_form.add_error(name, text)
             elif name in self.name_form.fields:
                 self.name_form.add_error(name, text)
             else:

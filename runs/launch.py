@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings as site
 from django.utils import timezone
 
-from runs import lifecycle
+from runs import lifecycle, spreading
 from runs.advice.fitting import columns_for
 from runs.advice.memory import memory_needed
 from runs.models import Run, Worker
@@ -58,11 +58,16 @@ def launch(
     name: str = "",
     scheduling: Scheduling | None = None,
     made_from: Run | None = None,
+    devices: int = 1,
+    hosts: int = 1,
+    strategy: str = "",
 ) -> Run:
     """Check the choices and queue the run. What is left out is suggested by the dataset or the task.
 
+    `devices` on each of so many `hosts` share the work by a `strategy` of runs/spreading.py.
+
     Raises LaunchError; its keys are `model`, `dataset`, `task`, `columns` or `columns.<role>`, `method`,
-    `settings.<name>`, `after`, `not_before`, `time_limit_seconds`.
+    `settings.<name>`, `after`, `not_before`, `time_limit_seconds`, `devices`, `hosts`, `strategy`.
     """
     scheduling = scheduling or Scheduling()
     _check_dataset(version, workspace)
@@ -87,6 +92,9 @@ def launch(
         checked = check_settings(chosen, how.slug, dict(settings or {}))
     except SettingsError as wrong:
         raise LaunchError({f"settings.{key}": text for key, text in wrong.fields.items()}) from wrong
+    spread, unfit = spreading.checked(how, devices, hosts, strategy, checked)
+    if unfit:
+        raise LaunchError(unfit)
     run = Run(
         workspace=workspace,
         created_by=user,
@@ -99,7 +107,10 @@ def launch(
         method=how.slug,
         columns=mapping,
         settings=checked,
-        queue=queue_for_now(),
+        queue=queue_for_now(spread.devices),
+        nodes=spread.hosts,
+        processes=spread.devices,
+        strategy=spread.strategy,
         attempts_allowed=site.MAX_ATTEMPTS,
         made_from=made_from if made_from and made_from.workspace_id == workspace.pk else None,
         priority=scheduling.priority,
@@ -114,10 +125,10 @@ def launch(
         raise LaunchError({"after": str(refused)}) from refused
 
 
-def queue_for_now() -> str:
-    """`gpu1` while a worker with a GPU is alive, else `cpu`."""
+def queue_for_now(devices: int = 1) -> str:
+    """`gpu<n>` for so many devices a host while a worker with a GPU is alive, else `cpu`."""
     alive = Worker.objects.filter(last_seen_at__gt=timezone.now() - timedelta(seconds=site.LEASE_SECONDS * 2))
-    return "gpu1" if any("gpu1" in worker.queues for worker in alive) else "cpu"
+    return spreading.queue_for(devices, list(alive))
 
 
 SHORTEST, LONGEST = 60, 366 * 86400  # seconds

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -21,10 +21,11 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
+from runs.execution import capacity
 from runs.execution.admission import takes_runs
-from runs.execution.messages import wake
+from runs.execution.messages import queue_of, wake
 from runs.logs import last_lines
-from runs.models import Attempt, Event, Run, Worker
+from runs.models import Attempt, Event, Node, Run, Worker
 from runs.notifications import outbox
 from runs.queueing import choice, release, routing, usage
 from webapp.accounts.models import User
@@ -273,44 +274,49 @@ def delete(run_id: int) -> None:
 def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None = None) -> Attempt | None:
     """Take the run that is next for this worker (runs/queueing/choice.py), with a lease; None if none is.
 
+    A run on several hosts begins on all of them, led by this worker, or is passed over.
     `queues`: what the caller can hold at this moment. `devices`: the indexes of the GPUs that it would give.
     """
     release.release_due()
     offers = routing.offers(worker, queues, devices)
+    passed_over: list[int] = []
     with transaction.atomic():
         now = choice.take_turn()
-        if not takes_runs(worker):
+        if capacity.promised(worker) or not takes_runs(worker):
             return None
-        run_id = _next_unlocked(offers)
-        if run_id is None:
-            return None
+        while (run_id := choice.next_run(offers, passed_over)) is not None:
+            if choice.lock(run_id):  # or else somebody is changing it at this moment
+                others = capacity.others_for(run_id, worker)
+                if others is not None:
+                    return _begin(run_id, worker, others, now)
+            passed_over.append(run_id)
+    return None
+
+
+def _begin(run_id: int, worker: Worker, others: Sequence[Worker], now: datetime) -> Attempt:
+    """Start an attempt of a queued run whose row the caller has locked, with a lease on each host.
+
+    `worker` leads it. The `others` hear of their part, if they do not look by themselves before.
+    """
+    lease_until = now + timedelta(seconds=settings.LEASE_SECONDS)
+    with transaction.atomic():
         run = _change(
             "started",
             run_id,
-            f"Started on {worker.host}.",
-            data={"worker": worker.name},
+            f"Started on {', '.join(each.host for each in (worker, *others))}.",
+            data={"worker": worker.name, "workers": [each.name for each in (worker, *others)]},
             attempt=F("attempt") + 1,
             phase="preparing",
             started_at=Coalesce(F("started_at"), Now()),
         )
         assert run is not None  # its row is locked
-        return Attempt.objects.create(
-            run=run,
-            number=run.attempt,
-            worker=worker,
-            started_at=now,
-            lease_until=now + timedelta(seconds=settings.LEASE_SECONDS),
+        attempt = Attempt.objects.create(
+            run=run, number=run.attempt, worker=worker, started_at=now, lease_until=lease_until
         )
-
-
-def _next_unlocked(offers: dict[str, int | None]) -> int | None:
-    """The next run, locked; one that somebody is changing at this moment is passed over."""
-    passed_over: list[int] = []
-    while (run_id := choice.next_run(offers, passed_over)) is not None:
-        if choice.lock(run_id):
-            return run_id
-        passed_over.append(run_id)
-    return None
+        for rank, other in enumerate(others, 1):
+            Node.objects.create(attempt=attempt, rank=rank, worker=other, lease_until=lease_until)
+            transaction.on_commit(partial(wake, queue_of(other)))
+        return attempt
 
 
 def hold(attempt: Attempt) -> Attempt:

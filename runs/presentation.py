@@ -208,6 +208,13 @@ class RunPage:
         return next_steps.after_failure(self.run)
 
     @cached_property
+    def devices(self) -> str:
+        """On how many it trains, and how they share the work."""
+        run = self.run
+        each = f"{run.processes} on each of {run.nodes} hosts" if run.nodes > 1 else str(run.processes)
+        return f"{each}, {run.strategy.upper()}"
+
+    @cached_property
     def artifacts(self) -> list[Artifact]:
         return list(self.run.artifacts.all())
 

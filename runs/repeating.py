@@ -12,6 +12,7 @@ from runs.advice.memory import memory_needed
 from runs.launch import LaunchError, Scheduling, launch
 from runs.models import Run
 from runs.results import task_of
+from runs.spreading import spread_of
 from webapp.accounts.models import User
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import DatasetVersion
@@ -91,6 +92,7 @@ def repeat(
         name=name or copy_name(run.name),
         scheduling=dataclasses.replace(own, **(scheduling or {})),
         made_from=run,
+        **spread_of(run, method or run.method),
     )
 
 

@@ -45,8 +45,11 @@ def suggested_method(task: Task, training_rows: int | None, has_gpu: bool) -> Ad
     return Advice(chosen, reason)
 
 
-def optimiser_steps(rows: int, values: dict[str, object]) -> int | None:
-    """How many optimiser steps the settings come to, by TrainingArguments' names; None if they do not say."""
+def optimiser_steps(rows: int, values: dict[str, object], processes: int = 1) -> int | None:
+    """How many optimiser steps the settings come to, by TrainingArguments' names; None if they do not say.
+
+    Each of so many processes takes a batch of its own.
+    """
     limit = values.get("max_steps")
     if isinstance(limit, int) and limit > 0:
         return limit
@@ -54,5 +57,6 @@ def optimiser_steps(rows: int, values: dict[str, object]) -> int | None:
     if not isinstance(epochs, int | float) or not isinstance(batch, int) or batch < 1:
         return None
     accumulation = values.get("gradient_accumulation_steps")
+    batch *= processes
     batch *= accumulation if isinstance(accumulation, int) and accumulation > 0 else 1
     return max(1, round(-(-rows // batch) * epochs))

@@ -36,6 +36,9 @@ class RunIn(SchedulingIn):
     columns: dict[str, str] | None = Field(None, description="{role: column}; suggested if left out")
     settings: dict[str, Any] | None = Field(None, description="defaults where left out")
     name: str = Field("", max_length=200)
+    devices: int = Field(1, description="on each host: 1, 2, 4 or 8")
+    hosts: int = Field(1, description="that train it together")
+    strategy: str = Field("", description="how they share the work: ddp (if left out) or fsdp2")
 
 
 class ActionOut(Schema):
@@ -90,6 +93,9 @@ class RunOut(Schema):
     artifacts: list[ArtifactOut]
     attempt: int
     queue: str
+    devices: int
+    hosts: int
+    strategy: str
     priority: str
     not_before: datetime | None
     after: int | None
@@ -138,6 +144,8 @@ def run_out(request: HttpRequest, run: Run, workers: list[Worker] | None = None)
     return {
         **row,
         "id": run.pk,
+        "devices": run.processes,
+        "hosts": run.nodes,
         "model": run.base_model.slug,
         "dataset": version.dataset_id if version is not None else None,
         "failure": _failure_out(request, run) if run.failure else None,
@@ -216,6 +224,9 @@ def launch_run(request: HttpRequest, payload: RunIn) -> Any:
             settings=payload.settings,
             name=payload.name,
             scheduling=scheduling_of(payload, runs_of(request)),
+            devices=payload.devices,
+            hosts=payload.hosts,
+            strategy=payload.strategy,
         )
     except LaunchError as refused:
         raise ApiError(422, "invalid", str(refused), refused.fields) from refused

@@ -14,6 +14,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from runs import lifecycle
+from runs.execution import capacity
 from runs.execution.messages import wake
 from runs.execution.outages import AWAY
 from runs.execution.tidying import Tidying
@@ -74,6 +75,7 @@ def dispatch_once() -> None:
     """One round; each duty by itself, so that a failing one does not keep the others from theirs."""
     for duty in (
         reap,
+        capacity.finish_forgotten,
         release_due,
         release_followers,
         move_up,

@@ -46,6 +46,21 @@ def killed(number: int, out_of_memory: bool, log_tail: str) -> dict[str, Any]:
     )
 
 
+def rank_lost(
+    ending: Mapping[str, Any], log_tail: str, where: str = "", ooms: bool = False
+) -> dict[str, Any]:
+    """One of several processes is gone; the trainer's `lost` event says which."""
+    if ooms and ending.get("signal") == signal.SIGKILL:
+        return killed(signal.SIGKILL, True, log_tail)
+    return failure(
+        "crashed",
+        f"{where}{ending.get('message') or 'The processes of the run lost each other.'}",
+        "SIGKILL mostly means that somebody, or the system for lack of memory, ended it; SIGSEGV and SIGABRT are "
+        "faults in a library. The other processes were ended with it. The last lines of the log may say more.",
+        log_tail,
+    )
+
+
 def left_without_reason(status: int, log_tail: str) -> dict[str, Any]:
     """The trainer ended by itself without saying how."""
     return failure(

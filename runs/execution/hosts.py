@@ -15,10 +15,11 @@ from typing import IO, Any
 
 from django.conf import settings
 
+from runs.execution.pool import Pool
 from runs.execution.telemetry import driver_versions, gpus
 
 log = logging.getLogger(__name__)
-__all__ = ["claim_name", "gpus", "own_version", "queues_for", "same_version", "slot_devices", "versions"]
+__all__ = ["claim_name", "gpus", "own_version", "pool_of", "queues_for", "same_version", "versions"]
 PACKAGES = ("torch", "transformers", "datasets", "peft", "trl", "timm", "scikit-learn")
 MAX_WORKERS = 64  # that share one home
 
@@ -96,17 +97,12 @@ def versions() -> dict[str, str]:
     return found | driver_versions()
 
 
-def slot_devices(devices: list[dict[str, Any]], slots: int) -> list[list[int] | None]:
-    """The GPUs of each slot: shared out evenly; None where there are none. `slots` 0: one a GPU."""
-    if not devices:
-        return [None] * (slots or 1)
+def pool_of(devices: list[dict[str, Any]], slots: int) -> Pool:
+    """The GPUs of this host as runs share them. `slots` 0: one a GPU, or one where there are none."""
     indexes = [int(device["index"]) for device in devices]
-    count = slots or len(indexes)
-    each = max(1, len(indexes) // count)
-    return [[indexes[(slot * each + n) % len(indexes)] for n in range(each)] for slot in range(count)]
+    return Pool(indexes, slots or len(indexes) or 1)
 
 
-def queues_for(devices: list[list[int] | None]) -> list[str]:
-    """What the slots can hold. A slot with GPUs takes runs that ask for none, too."""
-    largest = max((len(slot or []) for slot in devices), default=0)
-    return ["cpu", *(f"gpu{count}" for count in (1, 2, 4, 8) if count <= largest)] if devices else []
+def queues_for(pool: Pool) -> list[str]:
+    """What this worker can hold. One with GPUs takes runs that ask for none, too."""
+    return ["cpu", *(f"gpu{count}" for count in (1, 2, 4, 8) if count <= pool.size)] if pool.slots else []

@@ -100,6 +100,9 @@ def fetch(needs: Needs, workdir: Path) -> Inputs:
         resume_from=str(resume[1]) if resume else None,
         best_checkpoint=str(best_folder) if best_folder else None,
         versions=needs.versions,
+        processes=run.processes,
+        nodes=run.nodes,
+        strategy=run.strategy or "ddp",
     )
     return Inputs(spec, resume[0] if resume else None, damaged)
 

@@ -11,10 +11,11 @@ import signal
 from pathlib import Path
 
 from django.conf import settings
+from django.db.models.functions import Now
 
 from runs import lifecycle
 from runs.lifecycle import LeaseLost
-from runs.models import Attempt, Worker
+from runs.models import Attempt, Node, Worker
 
 log = logging.getLogger(__name__)
 NOTE = "process.json"
@@ -34,6 +35,8 @@ def clear(worker: Worker) -> None:
     for attempt in Attempt.objects.filter(worker=worker, finished_at=None):
         with contextlib.suppress(LeaseLost):
             lifecycle.lose(attempt, lifecycle.worker_lost(attempt))
+    gone = {"outcome": "lost", "finished_at": Now()}
+    Node.objects.filter(worker=worker, finished_at=None).update(**gone)
     sweep()
 
 
@@ -53,6 +56,10 @@ def sweep() -> None:
 
 def _is_over(folder: Path) -> bool:
     run, _, number = folder.name.partition("-")
+    number, _, node = number.partition("-node")
+    if node.isdigit() and run.isdigit() and number.isdigit():
+        mine = Node.objects.filter(attempt__run=int(run), attempt__number=int(number), rank=int(node))
+        return not mine.filter(finished_at=None).exists()
     if not (run.isdigit() and number.isdigit()):
         return False
     return not Attempt.objects.filter(run=int(run), number=int(number), finished_at=None).exists()

@@ -10,8 +10,15 @@ import logging
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from runs.models import Worker
+
 log = logging.getLogger(__name__)
 WAKE = "runs.wake"
+
+
+def queue_of(worker: Worker) -> str:
+    """The queue that this worker alone hears."""
+    return f"worker-{worker.pk}"
 
 
 def wake(queue: str) -> bool:

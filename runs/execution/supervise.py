@@ -6,13 +6,14 @@ inputs, copying checkpoints, storing the result) is done by a second thread mean
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import logging
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,10 +23,10 @@ from django.conf import settings
 from django.db import connection
 
 from runs import lifecycle
-from runs.execution import cached, checkpoints, failures, inputs, leftovers, outputs, stopping, tidying
+from runs.execution import cached, checkpoints, failures, gang, inputs, leftovers, outputs, stopping, tidying
 from runs.execution.event_file import EventFile
 from runs.execution.ingest import take_in
-from runs.execution.lease import Lease
+from runs.execution.lease import LOOK_SECONDS, Lease
 from runs.execution.log_keeper import LogKeeper
 from runs.execution.stopping import TimeLimit
 from runs.execution.trainer import Trainer, oom_kills
@@ -41,7 +42,7 @@ EVENTS_SECONDS = 0.5  # between two batches of events
 LOG_SECONDS = 0.5  # between two pieces of the log; with the page's poll they are seen within 2 s
 STORAGE_WAITS = (1.0, 3.0, 9.0, 27.0, 60.0)  # seconds between tries to reach a storage that is away
 NO_ROOM_BYTES = 4 << 20
-DONE, FAILED_FOR_A_REASON, STOPPED = 0, 1, 3  # the trainer's exit statuses
+DONE, FAILED_FOR_A_REASON, STOPPED, LOST = 0, 1, 3, 4  # the trainer's exit statuses
 
 
 class Stopped(Exception):
@@ -56,9 +57,21 @@ class Supervision:
     """Carries one attempt to its end. `run` returns when nothing of it is left on this host."""
 
     def __init__(
-        self, attempt: Attempt, trainer: Trainer, stopping: threading.Event, versions: dict[str, str]
+        self,
+        attempt: Attempt,
+        trainer: Trainer,
+        stopping: threading.Event,
+        versions: dict[str, str],
+        devices: Sequence[int] | None = None,
     ) -> None:
-        """`trainer` is a warm one; `stopping` says that this worker is shutting down."""
+        """`trainer` is a warm one; `stopping` says that this worker is shutting down.
+
+        `devices`: indexes of the GPUs that the run gets; None leaves it all that there are.
+        """
+        self._devices = devices
+        self._others = gang.Others()
+        self._next_look_at_others = 0.0
+        self._others_ended_at: float | None = None
         self._attempt = attempt
         self._trainer = trainer
         self._stopping = stopping
@@ -137,7 +150,9 @@ class Supervision:
             self._store(partial(checkpoints.forget, self._attempt, step, reason))
         if found.resumed_from is not None:
             self._store(partial(checkpoints.resumed, self._attempt, found.resumed_from))
-        found.spec.write(self._workdir)
+        devices = None if self._devices is None else list(self._devices)
+        spec = dataclasses.replace(found.spec, devices=devices)
+        self._store(lambda: gang.lead(self._attempt, spec)).write(self._workdir)
         if self._must_stop():
             raise Stopped
 
@@ -147,13 +162,27 @@ class Supervision:
         self._take_in_if_due()
         self._finish_copies()
         self._show_log()
+        self._look_at_others()
         if self._limit is not None and time.monotonic() - self._started > self._limit.seconds:
             self._time_is_up = True
         if self._must_stop() or self._time_is_up:
             self._stop_trainer()
 
     def _must_stop(self) -> bool:
-        return self._stopping.is_set() or self._lease.desired != Run.Desired.GO_ON
+        leaving = self._stopping.is_set() or self._others.leaving
+        return leaving or self._lease.desired != Run.Desired.GO_ON
+
+    def _look_at_others(self) -> None:
+        """A run on several hosts ends here when it has ended there."""
+        now = time.monotonic()
+        if self._attempt.run.nodes > 1 and now >= self._next_look_at_others:
+            self._next_look_at_others = now + LOOK_SECONDS
+            self._others = self._store(lambda: gang.look_at_others(self._attempt))
+        if self._others.failure is not None:
+            # Its own processes end by themselves when the others are gone, and may know better why.
+            self._others_ended_at = self._others_ended_at or now
+            if now - self._others_ended_at > gang.patience(self._attempt):
+                self._trainer.kill()
 
     def _stop_trainer(self) -> None:
         now = time.monotonic()
@@ -187,7 +216,7 @@ class Supervision:
                 self._copy_checkpoint(event)
             elif event["type"] == "artifacts":
                 self._artifacts = event
-            elif event["type"] in {"done", "stopped", "failed"}:
+            elif event["type"] in {"done", "stopped", "failed", "lost"}:
                 self._ending = event
         self._store(lambda: take_in(self._attempt, lines))
         return bool(lines)
@@ -260,6 +289,8 @@ class Supervision:
         elif status == FAILED_FOR_A_REASON and kind == "failed":
             told = failures.reported(self._ending, tail)
             self._end(lambda: lifecycle.fail(attempt, told))
+        elif status == LOST or self._others.failure is not None:
+            self._lose_together(status, tail, ran_out_of_memory)
         elif status == STOPPED or status < 0:
             told = failures.killed(-status if status < 0 else signal.SIGTERM, ran_out_of_memory, tail)
             self._end(lambda: lifecycle.lose(attempt, told))
@@ -268,6 +299,21 @@ class Supervision:
             full = status == FAILED_FOR_A_REASON and shutil.disk_usage(self._workdir).free < NO_ROOM_BYTES
             told = failures.disk_full(tail) if full else failures.left_without_reason(status, tail)
             self._end(lambda: lifecycle.fail(attempt, told))
+
+    def _lose_together(self, status: int, tail: str, ran_out_of_memory: bool) -> None:
+        """A process of the run is gone, here or on another host, and with it all of them."""
+        if "signal" not in self._ending:  # the first to die was none of this host: wait to hear of it
+            until = time.monotonic() + gang.patience(self._attempt)
+            while self._others.failure is None and time.monotonic() < until:
+                self._lease.keep()
+                self._next_look_at_others = 0.0
+                self._look_at_others()
+                time.sleep(TICK_SECONDS)
+        told, there = failures.rank_lost(self._ending, tail, ooms=ran_out_of_memory), self._others
+        if there.failure is not None and "signal" not in self._ending:
+            told = there.failure
+        change = lifecycle.fail if there.is_final else lifecycle.lose
+        self._end(lambda: change(self._attempt, told))
 
     def _succeed(self) -> None:
         extendable = self._store(lambda: checkpoints.can_be_extended(self._attempt.run))

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from django.conf import settings
@@ -25,24 +25,22 @@ KEPT = {
     *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
     *("XDG_CACHE_HOME", "TOKENIZERS_PARALLELISM", "PYTHONDONTWRITEBYTECODE"),
 }
-KEPT_PREFIXES = ("LC_", "HF_", "CUDA_", "NVIDIA_", "NCCL_", "OMP_", "MKL_", "TORCH_", "PYTORCH_")
+KEPT_PREFIXES = ("LC_", "HF_", "CUDA_", "NVIDIA_", "NCCL_", "GLOO_", "OMP_", "MKL_", "TORCH_", "PYTORCH_")
 
 
-def reduced_environment(environment: Mapping[str, str], devices: Sequence[int] | None) -> dict[str, str]:
-    """What a trainer on these GPUs gets to see; None: whatever there is."""
+def reduced_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a trainer gets to see. Which GPUs are its own, its run's spec says."""
     kept = {
         name: value for name, value in environment.items() if name in KEPT or name.startswith(KEPT_PREFIXES)
     }
-    if devices is not None:
-        kept["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
-        kept["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # as nvidia-smi counts; CUDA's own order is by speed
-    return kept | {"PYTHONUNBUFFERED": "1"}
+    # As nvidia-smi counts; CUDA's own order is by speed.
+    return kept | {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTHONUNBUFFERED": "1"}
 
 
 class Trainer:
     """One process that trains once. Used by one thread, but for `kill`, which any may call."""
 
-    def __init__(self, devices: Sequence[int] | None = None) -> None:
+    def __init__(self) -> None:
         command = settings.TRAINER_COMMAND or [sys.executable, "-m", "runs.training", "--wait"]
         self._early_output = tempfile.TemporaryFile()  # noqa: SIM115 – until it turns to its own log
         self._lock = threading.Lock()
@@ -53,7 +51,7 @@ class Trainer:
             stdout=self._early_output,
             stderr=subprocess.STDOUT,
             cwd=settings.ROOT,
-            env=reduced_environment(os.environ, devices),
+            env=reduced_environment(os.environ),
             start_new_session=True,
         )
 

@@ -16,7 +16,9 @@ from django.db import connection
 from django.db.models.functions import Now
 
 from runs.execution import hosts, leftovers, slots
+from runs.execution.messages import queue_of
 from runs.execution.outages import through_outages
+from runs.execution.pool import Pool
 from runs.execution.presence import Presence
 from runs.models import Worker
 
@@ -30,18 +32,18 @@ class WorkerProcess:
     def __init__(self) -> None:
         name, self._lock = hosts.claim_name()
         devices = hosts.gpus()
-        self._slot_devices = hosts.slot_devices(devices, settings.WORKER_SLOTS)
+        self._pool = hosts.pool_of(devices, settings.WORKER_SLOTS)
         if not hosts.can_train():
             log.warning(
                 "torch and transformers are not installed here, so this worker only inspects datasets. "
                 "For training, install Tuneboard with its extra [training]."
             )
-            self._slot_devices = []
+            self._pool = Pool([], 0)
         self._values: dict[str, Any] = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "queues": hosts.queues_for(self._slot_devices),
-            "slots": len(self._slot_devices),
+            "queues": hosts.queues_for(self._pool),
+            "slots": self._pool.slots,
             "devices": devices,
             "versions": hosts.versions(),
             "cpus": psutil.cpu_count() or 0,
@@ -55,7 +57,7 @@ class WorkerProcess:
         self._worker = through_outages(self._register, give_up=lambda: False)
         through_outages(lambda: leftovers.clear(self._worker), give_up=lambda: False)
         connection.close()
-        slots.of_this_process = slots.Slots(self._worker, self._slot_devices)
+        slots.of_this_process = slots.Slots(self._worker, self._pool)
         self._presence = Presence(self._worker, self._register)
         self._presence.start()
         slots.of_this_process.start()
@@ -63,7 +65,7 @@ class WorkerProcess:
         log.info(
             "Worker %s: %s slot(s) for %s.",
             self._name,
-            len(self._slot_devices),
+            self._pool.slots,
             ", ".join(self._worker.queues) or "no runs",
         )
         try:
@@ -84,7 +86,7 @@ class WorkerProcess:
 
         celery = app.Worker(
             hostname=f"{self._values['host']}-{os.getpid()}@tuneboard",
-            queues=["data", *self._worker.queues],
+            queues=["data", *self._worker.queues, queue_of(self._worker)],
             concurrency=DATA_THREADS + 1,
             pool="threads",
             loglevel="WARNING",

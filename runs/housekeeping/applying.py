@@ -12,9 +12,9 @@ from runs import lifecycle
 from runs.housekeeping import deleting
 from runs.housekeeping.planning import OVER, POINTS_KEPT, Item, Plan
 from runs.housekeeping.removal import remove_later
+from runs.logs import forget_logs
 from runs.models import (
     Artifact,
-    Attempt,
     Checkpoint,
     Event,
     HousekeepingReport,
@@ -123,7 +123,7 @@ def _files(run: Run, item: Item, rule: RetentionRule) -> tuple[int, int]:
 
 def _logs(run: Run, item: Item, rule: RetentionRule) -> tuple[int, int]:
     remove_later(f"runs/{run.pk}/logs", list(item.keys))
-    Attempt.objects.filter(run=run).update(log_tail="")
+    forget_logs(run.pk)
     return item.count, item.size_bytes
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 
-from django.db.models import Count, Max, QuerySet
+from django.db.models import Count, Max, QuerySet, Sum
+from django.db.models.functions import Length
 from django.utils import timezone
 
-from runs.models import Artifact, Checkpoint, Metric, Removal, RetentionRule, Run
+from runs.models import Artifact, Checkpoint, LogChunk, Metric, Removal, RetentionRule, Run
 from webapp import storage
 from webapp.accounts.models import Workspace
 from webapp.catalog.models import BaseModel
@@ -156,11 +157,14 @@ def _logs(runs: QuerySet[Run], rule: RetentionRule, reason: str) -> Iterator[Ite
         if _is_done(run, removed_at):
             continue
         stored = list(storage.listing(f"runs/{run.pk}/logs"))
-        if stored:
-            size = sum(file.size for file in stored)
-            names = tuple(file.key.rsplit("/", 1)[1] for file in stored)
+        # What an attempt printed whose worker was killed has stayed in the database.
+        chunks = LogChunk.objects.filter(attempt__run=run).values_list("attempt__number")
+        kept = list(chunks.annotate(size=Sum(Length("data"))).order_by("attempt__number"))
+        if stored or kept:
+            size = sum(file.size for file in stored) + sum(size for _, size in kept)
+            names = (*(file.key.rsplit("/", 1)[1] for file in stored), *(f"attempt-{n}.log" for n, _ in kept))
             keys = tuple(file.key for file in stored)
-            yield _item(run, Kind.LOGS, len(stored), size, reason, names=names, keys=keys)
+            yield _item(run, Kind.LOGS, len(names), size, reason, names=names, keys=keys)
 
 
 def _points(runs: QuerySet[Run], rule: RetentionRule, reason: str) -> Iterator[Item]:

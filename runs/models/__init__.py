@@ -2,6 +2,7 @@
 
 from runs.models.files import Artifact, Checkpoint
 from runs.models.logs import Log, LogChunk
+from runs.models.node import Node
 from runs.models.notification import Channel, Delivery
 from runs.models.reports import Event, Metric, SampleAnswer
 from runs.models.retention import HousekeepingReport, Removal, RetentionRule, StorageRemoval, StorageUse
@@ -21,6 +22,7 @@ __all__ = [
     "Log",
     "LogChunk",
     "Metric",
+    "Node",
     "Removal",
     "RetentionRule",
     "Run",

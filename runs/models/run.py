@@ -50,7 +50,10 @@ class Run(OwnedModel):
     method = models.CharField(max_length=30)
     columns = models.JSONField()  # {role: column}
     settings = models.JSONField()  # every setting with its value, defaults filled in
-    queue = models.CharField(max_length=20, default="cpu")
+    queue = models.CharField(max_length=20, default="cpu")  # what it needs of each host: cpu, gpu1 …
+    nodes = models.IntegerField(default=1)  # hosts that train it together
+    processes = models.IntegerField(default=1)  # on each host: one a GPU
+    strategy = models.CharField(max_length=10, blank=True)  # how they share the work: ddp, fsdp2; "": alone
     made_from = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="copies")
 
     # When and where it may start; runs/queueing/ decides which is next.
@@ -114,14 +117,20 @@ class Run(OwnedModel):
         return self.name
 
     @property
+    def world_size(self) -> int:
+        """How many processes train it together."""
+        return self.nodes * self.processes
+
+    @property
     def is_over(self) -> bool:
         """True once the status can change no more."""
         return self.status in {self.Status.SUCCEEDED, self.Status.FAILED, self.Status.CANCELLED}
 
     @property
     def gpus(self) -> int:
-        """How many it needs, by its queue."""
-        return int(self.queue[3:]) if self.queue.startswith("gpu") and self.queue[3:].isdecimal() else 0
+        """How many it needs on all of its hosts, by its queue."""
+        named = self.queue.startswith("gpu") and self.queue[3:].isdecimal()
+        return int(self.queue[3:]) * self.nodes if named else 0
 
 
 class Attempt(models.Model):
@@ -134,6 +143,8 @@ class Attempt(models.Model):
     # How far the trainer's events.jsonl has been taken in; moves in the transaction of the rows.
     events_offset = models.BigIntegerField(default=0)
     resumed_from_step = models.BigIntegerField(null=True)
+    # host:port where the processes of several hosts meet; set by the leader once it is about to start.
+    rendezvous = models.CharField(max_length=300, blank=True)
     log_tail = models.TextField(blank=True)  # last lines of the trainer's output
     started_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True)

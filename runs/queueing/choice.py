@@ -23,8 +23,8 @@ from django.db import connection
 TURN = 0x74756E65  # the advisory lock of all claims: "tune"
 STUCK_SECONDS = 5  # a worker that is stopped or cut off amid a claim holds up the others no longer than that
 
-# How many GPUs a run needs, by the name of its queue.
-GPUS = "(CASE WHEN r.queue ~ '^gpu[0-9]+$' THEN substr(r.queue, 4)::int ELSE 0 END)"
+# How many GPUs a run needs on all of its hosts, by the name of its queue.
+GPUS = "(CASE WHEN r.queue ~ '^gpu[0-9]+$' THEN substr(r.queue, 4)::int ELSE 0 END * r.nodes)"
 
 NEXT = f"""
 WITH RECURSIVE waiting (workspace_id, queue) AS (
@@ -38,8 +38,8 @@ WITH RECURSIVE waiting (workspace_id, queue) AS (
 ), today AS (
     SELECT date_trunc('day', now() AT TIME ZONE %(zone)s) AS starts
 ), running AS (
-    SELECT r.workspace_id, count(*) AS runs, sum(greatest(1, {GPUS})) AS devices,
-           sum({GPUS} * took.seconds) AS gpu_seconds, sum(greatest(1, {GPUS}) * took.seconds) AS slot_seconds
+    SELECT r.workspace_id, count(*) AS runs, sum(greatest(r.nodes, {GPUS})) AS devices,
+           sum({GPUS} * took.seconds) AS gpu_seconds, sum(greatest(r.nodes, {GPUS}) * took.seconds) AS slot_seconds
     FROM runs_run r JOIN runs_attempt a ON a.run_id = r.id AND a.number = r.attempt CROSS JOIN today
     CROSS JOIN LATERAL (SELECT greatest(0, extract(
         epoch FROM now() - greatest(a.started_at, today.starts AT TIME ZONE %(zone)s))) AS seconds) took

@@ -13,7 +13,7 @@ from runs.queueing.choice import GPUS
 # An attempt over midnight counts on both days, each with its part.
 ADD = f"""
 INSERT INTO runs_usage (workspace_id, day, gpu_seconds, slot_seconds)
-SELECT r.workspace_id, midnight.day::date, {GPUS} * took.seconds, greatest(1, {GPUS}) * took.seconds
+SELECT r.workspace_id, midnight.day::date, {GPUS} * took.seconds, greatest(r.nodes, {GPUS}) * took.seconds
 FROM runs_attempt a JOIN runs_run r ON r.id = a.run_id
 CROSS JOIN LATERAL generate_series(date_trunc('day', a.started_at AT TIME ZONE %(zone)s),
     a.finished_at AT TIME ZONE %(zone)s, interval '1 day') AS midnight (day)
@@ -25,7 +25,7 @@ ON CONFLICT (workspace_id, day) DO UPDATE SET gpu_seconds = runs_usage.gpu_secon
     slot_seconds = runs_usage.slot_seconds + excluded.slot_seconds
 """  # noqa: S608 – of constants alone
 NOW = f"""
-SELECT count(a.id), coalesce(sum(greatest(1, {GPUS})), 0),
+SELECT count(a.id), coalesce(sum(greatest(r.nodes, {GPUS})), 0),
     coalesce(sum({GPUS} * took.seconds), 0) + coalesce((SELECT gpu_seconds FROM runs_usage
         WHERE workspace_id = %(workspace)s AND day = (now() AT TIME ZONE %(zone)s)::date), 0)
 FROM runs_run r JOIN runs_attempt a ON a.run_id = r.id AND a.number = r.attempt

@@ -27,6 +27,8 @@ QUIET = {
     "DATASETS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
     "WANDB_DISABLED": "true",
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+    "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking for devices must not fix which ones this process sees
     "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS adds up in the same order each time
 }
 
@@ -35,6 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m runs.training", description=__doc__)
     parser.add_argument("workdir", nargs="?", type=Path, help="the folder with spec.json")
     parser.add_argument("--wait", action="store_true", help="read the folder from standard input")
+    parser.add_argument("--watched", action="store_true", help="the folder's worker holds standard input")
     options = parser.parse_args()
     if options.wait == (options.workdir is not None):
         parser.error("give a work folder, or --wait")
@@ -44,6 +47,8 @@ def main() -> int:
     from runs.training.devices import keep_freed_memory
 
     keep_freed_memory()
+    if options.watched:
+        return train_for_worker(options.workdir.resolve(), stop, afresh=True)
     if not options.wait:
         return train(options.workdir.resolve(), stop)
     # Whoever starts this with --wait started a session for it; if not, take a group of our own, so
@@ -54,8 +59,23 @@ def main() -> int:
     line = sys.stdin.readline()
     if not line.strip():
         return DONE  # the worker ended before it had a run
+    return train_for_worker(Path(line.strip()), stop)
+
+
+def train_for_worker(workdir: Path, stop: threading.Event, *, afresh: bool = False) -> int:
+    """As `train`, on the GPUs that the spec names, watching standard input for the worker's end.
+
+    `afresh`: this process has just been started for it, and has imported nothing before.
+    """
+    from runs.training.devices import use_only
+    from runs.training.spec import RunSpec, SpecError
+
+    with contextlib.suppress(SpecError):  # `train` reports it
+        if not use_only(RunSpec.read(workdir).devices) and not afresh:
+            # A library has looked for GPUs while it was imported: begin anew, as the environment now says.
+            again = [sys.executable, "-m", "runs.training", "--watched", str(workdir)]
+            os.execv(sys.executable, again)  # noqa: S606
     threading.Thread(target=_die_with_worker, daemon=True).start()
-    workdir = Path(line.strip())
     return train(workdir, stop, log=workdir / "log.txt")
 
 
@@ -87,15 +107,7 @@ def train(workdir: Path, stop: threading.Event, log: Path | None = None) -> int:
     """Do the run in this folder; returns the exit status, after the last event is on disk."""
     if log is not None:
         _turn_output_to(log)
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stdout,
-        force=True,
-    )
-    logger = logging.getLogger("runs.training")
-    logger.setLevel(logging.INFO)
+    logger = begin_logging(logging.INFO)
 
     from runs.training.context import Context, Stopped
     from runs.training.events import EventWriter
@@ -106,6 +118,10 @@ def train(workdir: Path, stop: threading.Event, log: Path | None = None) -> int:
     try:
         spec = RunSpec.read(workdir)
         settings = spec.settings
+        if spec.processes * spec.nodes > 1:
+            from runs.training.launcher import launch
+
+            return launch(workdir, spec, stop)
         run(Context(workdir, spec, stop))
         return DONE
     except Stopped as stopped:
@@ -127,6 +143,20 @@ def train(workdir: Path, stop: threading.Event, log: Path | None = None) -> int:
                 details=failure.details,
             )
         return FAILED
+
+
+def begin_logging(level: int) -> logging.Logger:
+    """Log to standard output: everybody's warnings, and our own lines from this level on."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(message)s",
+        datefmt="%H:%M:%S",
+        stream=sys.stdout,
+        force=True,
+    )
+    logger = logging.getLogger("runs.training")
+    logger.setLevel(level)
+    return logger
 
 
 def run(context: Any) -> None:

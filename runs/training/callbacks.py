@@ -9,12 +9,13 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from runs.training import distributed
 from runs.training.context import Context
 from runs.training.events import TrainingFailure
 from runs.training.saving import Saver, Timer
@@ -31,6 +32,7 @@ class Memory:
     # The loss summed since the last point of the curve, and where that was: else the first point
     # after a resume would be a mean over other steps than in a run that was never stopped.
     loss_sum: float = 0.0
+    loss_sums: list[float] = field(default_factory=list)  # of each process, where there are several
     last_logged_step: int = 0
     evaluations_without_gain: int = 0
     last_evaluated_step: int = -1
@@ -123,9 +125,12 @@ class Pacing(TrainerCallback):  # type: ignore[misc]
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         self.saver.check()
-        if self.timer.due():
+        # Several processes do the same at the same step; of their clocks, the first one's counts.
+        is_due = self.timer.due()
+        is_due, should_stop = distributed.agree(distributed.is_first() and is_due, self.context.should_stop)
+        if is_due:
             control.should_save = True
-        if self.context.should_stop and state.global_step < state.max_steps:
+        if should_stop and state.global_step < state.max_steps:
             self.leaving = True
             control.should_save = control.should_training_stop = True
 

@@ -67,8 +67,7 @@ def train_classifier(task: Task, context: Context, make_inputs: Callable[[Contex
         trained: Any = model
     else:
         note, logits = "", {}
-        trained = methods.prepare(model, context)
-        _train(trained, task, context, inputs, examples)
+        trained = _train(methods.prepare(model, context), task, context, inputs, examples)
     metrics = _evaluate(trained, context, inputs, examples, names, logits)
     context.phase("packaging", "Writing the model folder")
     usage = task.usage_for(context.spec.columns)
@@ -97,7 +96,7 @@ def predict(model: Any, context: Context, examples: Examples, collate: Any) -> N
     return found
 
 
-def _train(model: Any, task: Task, context: Context, inputs: Inputs, examples: dict[str, Examples]) -> None:
+def _train(model: Any, task: Task, context: Context, inputs: Inputs, examples: dict[str, Examples]) -> Any:
     train = examples["train"]
     trainer = PlainTrainer(
         model=model,
@@ -106,6 +105,7 @@ def _train(model: Any, task: Task, context: Context, inputs: Inputs, examples: d
             len(train),
             main_metric=task.main_metric,
             higher_is_better=task.metric(task.main_metric).higher_is_better,
+            model=model,
             remove_unused_columns=False,
             label_names=["labels"],
         ),
@@ -114,8 +114,12 @@ def _train(model: Any, task: Task, context: Context, inputs: Inputs, examples: d
         data_collator=inputs.collate,
         compute_metrics=_compute_metrics,
     )
+    # transformers' classifiers take the number of rows in all micro-batches and processes, by which a loss
+    # would be divided, but pay no heed to it: what they return is a mean over their own rows. Believed, it
+    # would count as many times as there are micro-batches and processes.
+    trainer.model_accepts_loss_kwargs = False
     trainer.attach(context, train.lengths)
-    fit(trainer, context)
+    return fit(trainer, context)
 
 
 def _compute_metrics(prediction: Any) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -28,11 +29,14 @@ class Stopped(Exception):
 class Context:
     """One attempt of one run, from the inside."""
 
-    def __init__(self, workdir: Path, spec: RunSpec, stop: threading.Event | None = None) -> None:
+    def __init__(
+        self, workdir: Path, spec: RunSpec, stop: threading.Event | None = None, *, silent: bool = False
+    ) -> None:
+        """`silent`: one of several processes, another of which tells what happens."""
         self.workdir = workdir
         self.spec = spec
         self.settings: dict[str, Any] = dict(spec.settings)
-        self.events = EventWriter(workdir / "events.jsonl")
+        self.events = EventWriter(Path(os.devnull) if silent else workdir / "events.jsonl")
         self._stop = stop or threading.Event()
         self._last_progress = 0.0
 

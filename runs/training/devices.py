@@ -4,12 +4,35 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 
 from runs.training.events import TrainingFailure
+
+
+def use_only(devices: Sequence[int] | None) -> bool:
+    """Have this process see these GPUs alone; False if it is too late for that, as CUDA has been touched.
+
+    None: whatever there is. An empty list: none.
+    """
+    if devices is None:
+        return True
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, devices))
+    return not cuda_is_touched()
+
+
+def cuda_is_touched() -> bool:
+    """Whether this process has initialised the CUDA driver: it then sees the GPUs of that moment for good."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    not_initialised = 3  # CUDA_ERROR_NOT_INITIALIZED
+    return bool(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) != not_initialised)
 
 
 @cache

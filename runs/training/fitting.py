@@ -19,10 +19,12 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
+from runs.training import distributed
 from runs.training.callbacks import Memory, Pacing, Reporting
 from runs.training.context import Context, Stopped
 from runs.training.devices import device, use_bf16
 from runs.training.ema import Averages
+from runs.training.events import TrainingFailure
 from runs.training.manifest import is_whole
 from runs.training.saving import Saver, adopt_checkpoints, carry_weights, folder_of
 from runs.training.snapshot import EMA_NAME, room_for_copy, take
@@ -37,9 +39,13 @@ def arguments(
     main_metric: str,
     higher_is_better: bool,
     kind: type[TrainingArguments] = TrainingArguments,
+    model: Any = None,
     **changes: Any,
 ) -> TrainingArguments:
-    """TrainingArguments out of the run's settings, for so many training rows; `changes` win."""
+    """TrainingArguments out of the run's settings, for so many training rows; `changes` win.
+
+    `model` decides how it is cut up where it is sharded over several processes.
+    """
     chosen = context.settings
     total = total_steps(chosen, rows)
     values: dict[str, Any] = {
@@ -73,6 +79,7 @@ def arguments(
         "report_to": "none",
         "log_level": "error",
         "push_to_hub": False,
+        **distributed.arguments(context.spec, model),
     }
     return kind(**{**values, **changes})
 
@@ -85,7 +92,7 @@ def total_steps(settings: dict[str, Any], rows: int) -> int:
 
 
 def _steps_an_epoch(settings: dict[str, Any], rows: int) -> int:
-    batches = math.ceil(rows / int(settings["per_device_train_batch_size"]))
+    batches = math.ceil(rows / (int(settings["per_device_train_batch_size"]) * distributed.world()))
     return max(1, math.ceil(batches / int(settings["gradient_accumulation_steps"])))
 
 
@@ -122,7 +129,7 @@ class EpochSampler(Sampler[int]):  # type: ignore[misc]
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
-class Resumable:
+class Resumable(distributed.AcrossRanks):
     """A mixin before transformers' Trainer or a subclass: exact resume, and checkpoints that are announced.
 
     Order in a class: `class TextTrainer(Resumable, Trainer)`. Give the Trainer no other callbacks for
@@ -139,6 +146,12 @@ class Resumable:
         patience = int(context.settings.get("early_stopping_patience", 0))
         self.pacing = Pacing(context, self.memory, self.saver, patience)
         decay = float(context.settings.get("ema_decay", 0))
+        if decay and trainer.is_fsdp_enabled:
+            raise TrainingFailure(
+                "bad_settings",
+                "Averaged weights need the whole model on each device, and FSDP2 shares it out.",
+                "Choose DDP, or no averaging.",
+            )
         self.averages = Averages(trainer.model, decay) if decay else None
         trainer.remove_callback(PrinterCallback)
         trainer.remove_callback(ProgressCallback)
@@ -152,8 +165,14 @@ class Resumable:
         trainer: Any = self
         dataset = train_dataset if train_dataset is not None else trainer.train_dataset
         args = trainer.args
-        batch_size = args.train_batch_size * args.gradient_accumulation_steps
-        return EpochSampler(dataset, args.seed, batch_size, self.lengths)
+        batch_size = args.train_batch_size * args.gradient_accumulation_steps * distributed.world()
+        self._sampler = EpochSampler(dataset, args.seed, batch_size, self.lengths)
+        return self._sampler
+
+    def _run_epoch(self, model: Any, epoch: int, *args: Any, **kwargs: Any) -> Any:
+        """accelerate does not reach the sampler where it both skips batches and shares them out."""
+        self._sampler.set_epoch(epoch)
+        return super()._run_epoch(model, epoch, *args, **kwargs)  # type: ignore[misc]
 
     # -- names of metrics --------------------------------------------------------------------------
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
@@ -194,6 +213,7 @@ class Resumable:
         over = bool(trainer.control.should_training_stop)
         self.saver.wait()
         self.memory.loss_sum = float(trainer._tr_loss.item())
+        self.memory.loss_sums = distributed.of_each(self.memory.loss_sum)
         self.memory.last_logged_step = int(trainer._globalstep_last_logged)
         best = folder_of(self.context, best_step)
         if step == best_step:
@@ -225,8 +245,10 @@ class Resumable:
         state = trainer.state
         state.compute_steps(trainer.args, max_steps)  # of a run that is longer now, they may differ
         best = folder_of(self.context, state.best_global_step)
-        state.best_model_checkpoint = str(best) if best.is_dir() else None
-        if state.best_global_step and not best.is_dir():
+        # On other hosts than the first only what training goes on from was fetched.
+        is_there = distributed.agree(distributed.is_first() and best.is_dir())[0]
+        state.best_model_checkpoint = str(best) if is_there else None
+        if state.best_global_step and not is_there:
             self.context.message(
                 f"The weights of step {state.best_global_step}, the best so far, are gone; "
                 "the best of the steps from here on are kept."
@@ -240,6 +262,8 @@ class Resumable:
         if resume_from_checkpoint is not None:
             folder = Path(resume_from_checkpoint)
             vars(self.memory).update(vars(Memory.read(folder)))
+            if len(self.memory.loss_sums) == distributed.world():
+                self.memory.loss_sum = self.memory.loss_sums[distributed.rank()]
             if self.averages and (folder / EMA_NAME).is_file():
                 self.averages.load(folder / EMA_NAME)
             if self.extends:
@@ -265,15 +289,17 @@ class PlainTrainer(Resumable, Trainer):  # type: ignore[misc]
     """transformers' Trainer, resumable."""
 
 
-def fit(trainer: Any, context: Context) -> None:
-    """Train to the end, from the spec's checkpoint if it has one; the model then holds the best weights.
+def fit(trainer: Any, context: Context) -> Any:
+    """Train to the end, from the spec's checkpoint if it has one; returns the model with the best weights.
 
-    Raises Stopped if the run was asked to leave (a checkpoint is saved), TrainingFailure if it diverged.
+    Raises Stopped if the run was asked to leave (a checkpoint is saved), TrainingFailure if it diverged,
+    and PartDone in every process but the first, which has the whole model.
     """
-    if context.should_stop and context.spec.resume_from is None:
+    if distributed.agree(context.should_stop)[0] and context.spec.resume_from is None:
         raise Stopped(0)  # nothing is lost: it has not begun
+    skeleton = distributed.without_weights(trainer.model) if trainer.is_fsdp_enabled else None
     deterministic()
-    resume = adopt_checkpoints(context)
+    resume = distributed.first_here_first(lambda: adopt_checkpoints(context))
     if resume is not None:
         state, total = _state_of(resume), _steps_of(trainer)
         trainer.extends = total > state.max_steps
@@ -283,8 +309,9 @@ def fit(trainer: Any, context: Context) -> None:
             # The Trainer would do one step too many.
             trainer.state = state
             best = folder_of(context, state.best_global_step)
-            _load_weights(trainer, best if best.is_dir() else resume)
-            return
+            if distributed.is_first():
+                _load_weights(trainer, best if best.is_dir() else resume)
+            return distributed.brought_together(trainer.model, skeleton)
     try:
         trainer.train(resume_from_checkpoint=str(resume) if resume else None)
         trainer.saver.wait()
@@ -298,11 +325,15 @@ def fit(trainer: Any, context: Context) -> None:
             f"{trainer.memory.evaluations_without_gain} evaluations brought no improvement."
         )
     best_step = trainer.state.best_global_step
-    if trainer.state.best_model_checkpoint and best_step != trainer.state.global_step:
+    another_is_best = trainer.state.best_model_checkpoint and best_step != trainer.state.global_step
+    # Only the first process may have the best checkpoint on its disk, and only it needs its weights.
+    if distributed.agree(distributed.is_first() and bool(another_is_best))[0]:
         context.message(f"The weights of step {best_step}, the best on the validation rows, are kept.")
-        _load_weights(trainer, Path(trainer.state.best_model_checkpoint))
+        if distributed.is_first() or distributed.is_sharded(trainer.model):
+            _load_weights(trainer, folder_of(context, best_step))
     elif trainer.averages:
         trainer.averages.into_model()
+    return distributed.brought_together(trainer.model, skeleton)
 
 
 def _load_weights(trainer: Any, folder: Path) -> None:

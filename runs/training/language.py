@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
-from runs.training import methods
+from runs.training import distributed, methods
 from runs.training.base_models import local_folder
 from runs.training.context import Context
 from runs.training.conversations import IGNORED, Conversations, Sample
@@ -53,7 +53,7 @@ def train_language_model(task: Task, context: Context) -> None:
     if context.spec.resume_from is None:
         answering.report(model, 0)
     model = methods.prepare(model, context, task_type="CAUSAL_LM")
-    _fit(model, task, context, tokenizer, examples, scorer, answering)
+    model = _fit(model, task, context, tokenizer, examples, scorer, answering)
     context.phase("evaluating", "Scoring the finished model")
     metrics = scorer.of_splits(model, examples)
     context.phase("packaging", "Writing the model folder")
@@ -108,7 +108,7 @@ def _fit(
     examples: dict[str, Dataset],
     scorer: Scorer,
     answering: Answering,
-) -> None:
+) -> Any:
     chosen = context.settings
     train = examples["train"]
     if chosen["packing"]:
@@ -129,6 +129,7 @@ def _fit(
             main_metric=task.main_metric,
             higher_is_better=False,
             kind=SFTConfig,
+            model=model,
             remove_unused_columns=False,
             gradient_checkpointing=bool(chosen["gradient_checkpointing"]),
             max_length=None,  # rows are cut already
@@ -143,7 +144,7 @@ def _fit(
     lengths = None if chosen["packing"] else [len(ids) for ids in train["input_ids"]]
     trainer.attach(context, lengths)
     trainer.scorer, trainer.answering = scorer, answering
-    fit(trainer, context)
+    return fit(trainer, context)
 
 
 class LanguageTrainer(Resumable, SFTTrainer):  # type: ignore[misc]
@@ -179,15 +180,17 @@ class Scorer:
 
     def of(self, model: Any, rows: Dataset) -> dict[str, float]:
         """{loss, perplexity}: the mean over the labelled tokens of all rows, in nats."""
-        total, tokens = 0.0, 0
+        total, tokens = 0.0, 0.0
         was_training = model.training
         model.eval().to(device())
         with torch.no_grad(), autocast(self.context.settings["precision"]):
-            for numbers in self._batches(model, rows):
+            for numbers, counts in distributed.my_share(list(self._batches(model, rows))):
                 batch = self.collate([rows[row] for row in numbers])
                 labels = batch.pop("labels").to(device())
                 inputs = {name: tensor.to(device()) for name, tensor in batch.items()}
                 logits = model(**inputs, use_cache=False).logits[:, :-1]
+                if not counts:
+                    continue
                 said = labels[:, 1:] != IGNORED
                 total += float(
                     torch.nn.functional.cross_entropy(
@@ -196,6 +199,7 @@ class Scorer:
                 )
                 tokens += int(said.sum())
         model.train(was_training)
+        total, tokens = distributed.summed(total, tokens)
         loss = total / max(tokens, 1)
         return {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_LOSS))}
 

@@ -27,6 +27,7 @@ from transformers.trainer import (
 )
 from transformers.utils import SAFE_WEIGHTS_NAME
 
+from runs.training import distributed
 from runs.training.callbacks import Memory
 
 ADAPTER_WEIGHTS_NAME = "adapter_model.safetensors"
@@ -66,15 +67,20 @@ def take(
     Without `keep_training` nothing is copied: the caller changes nothing until it is written.
     """
     random_numbers = _random_numbers(trainer)
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    # What is spread over the processes is brought together by all of them.
+    shared = distributed.whole_state(model, trainer.optimizer) if distributed.is_sharded(model) else None
     if random_numbers is None:
         return None
-    model = trainer.accelerator.unwrap_model(trainer.model)
     adapter = _adapter_of(model)
+    state_dict, optimizer = shared or (model.state_dict(), trainer.optimizer.state_dict())
     weights, config = (
-        (model.state_dict(), getattr(model, "config", None)) if adapter is None else _adapter(model, adapter)
+        (state_dict, getattr(model, "config", None))
+        if adapter is None
+        else _adapter(model, adapter, state_dict)
     )
     torch_files: dict[str, Any] = {
-        OPTIMIZER_NAME: trainer.optimizer.state_dict(),
+        OPTIMIZER_NAME: optimizer,
         SCHEDULER_NAME: trainer.lr_scheduler.state_dict(),
     }
     scaler = getattr(trainer.accelerator, "scaler", None)
@@ -82,7 +88,7 @@ def take(
         torch_files[SCALER_NAME] = scaler.state_dict()
     state = copy.copy(trainer.state)
     state.log_history = []  # they are events long since, and grow without end
-    if keep_training:
+    if keep_training and shared is None:  # that is a copy already
         copied = _Copier(model, (weights, averaged, torch_files))
         weights, averaged, torch_files = copied(weights), copied(averaged), copied(torch_files)
         copied.finish()
@@ -142,10 +148,13 @@ def _adapter_of(model: Any) -> str | None:
     return str(active[0])
 
 
-def _adapter(model: Any, name: str) -> tuple[dict[str, torch.Tensor], Any]:
+def _adapter(
+    model: Any, name: str, state_dict: dict[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], Any]:
     from peft import get_peft_model_state_dict
 
-    return get_peft_model_state_dict(model, adapter_name=name), model.peft_config[name]
+    found = get_peft_model_state_dict(model, state_dict=state_dict, adapter_name=name)
+    return found, model.peft_config[name]
 
 
 def _random_numbers(trainer: Any) -> dict[str, Any] | None:

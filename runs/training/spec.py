@@ -61,6 +61,14 @@ class RunSpec:
     resume_from: str | None = None  # a checkpoint folder; `best_checkpoint` may lie beside it
     best_checkpoint: str | None = None
     versions: dict[str, str] = field(default_factory=dict)
+    devices: list[int] | None = None  # GPUs of this host, as nvidia-smi counts; None: all that there are
+    # How many train together, and how (runs/training/distributed.py).
+    processes: int = 1  # on each host: one a GPU
+    nodes: int = 1  # hosts
+    node_rank: int = 0  # of this host; the run's rank 0 is on host 0
+    strategy: str = "ddp"  # ddp | fsdp2
+    rendezvous: str = ""  # host:port where the hosts meet, on host 0; empty: this host alone
+    address: str = ""  # by which the other hosts reach this one
     format: int = FORMAT
 
     def write(self, workdir: Path) -> None:

@@ -44,6 +44,7 @@ def new(request: Request) -> HttpResponse:
             name=choosing.name_form.cleaned_data["name"],
             scheduling=choosing.when_form.chosen(),
             made_from=choosing.again,
+            **choosing.spread_form.chosen(),
         )
     except LaunchError as refused:
         choosing.refuse(str(refused), refused.fields)

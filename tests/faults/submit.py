@@ -54,6 +54,7 @@ def retry(run: int) -> int:
 
 
 def submit(kind: str, changes: dict[str, Any]) -> int:
+    spread = {name: changes.pop(name) for name in ("nodes", "processes", "strategy") if name in changes}
     workspace, _ = Workspace.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
     folder = Path(os.environ["TUNEBOARD_HOME"]) / "tiny"
     model, _ = BaseModel.objects.get_or_create(
@@ -79,6 +80,7 @@ def submit(kind: str, changes: dict[str, Any]) -> int:
         task="text-classification",
         method="full",
         columns={"text": "text", "label": "label"},
+        **spread,
         settings={**(defaults() if kind == "real" else {"seed": 7}), **changes},
         attempts_allowed=int(os.environ.get("TUNEBOARD_MAX_ATTEMPTS", "3")),
     )

@@ -17,7 +17,11 @@ READ = re.compile(r"(?:environ(?:\.get)?[\[(]|flag\(|listed\(|amount\()\s*f?\"([
 # Read by libraries, of which the page tells.
 BY_LIBRARIES = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "HF_TOKEN", "HF_HUB_OFFLINE"}
 # Not ours to explain.
-CONVENTIONS = {"NO_COLOR", "DJANGO_SETTINGS_MODULE"}
+CONVENTIONS = {
+    *("NO_COLOR", "DJANGO_SETTINGS_MODULE"),
+    # which torchrun sets in the processes that it starts
+    *("RANK", "LOCAL_RANK", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT"),
+}
 
 
 def documented() -> set[str]:
@@ -68,6 +72,7 @@ NUMBERS = [
     ("TUNEBOARD_LEASE_SECONDS", "62", "s.LEASE_SECONDS", 60),
     ("TUNEBOARD_HEARTBEAT_SECONDS", "11", "s.HEARTBEAT_SECONDS", 10),
     ("TUNEBOARD_DISPATCH_SECONDS", "0.5", "s.DISPATCH_SECONDS", 5),
+    ("TUNEBOARD_RESERVE_SECONDS", "30", "s.RESERVE_SECONDS", 300),
     ("TUNEBOARD_CHECKPOINT_DAYS", "9", "s.CHECKPOINT_DAYS", 30),
     ("TUNEBOARD_ORPHAN_HOURS", "2.5", "s.ORPHAN_HOURS", 24),
     ("TUNEBOARD_CACHE_MAX_BYTES", "5000", "s.CACHE_MAX_BYTES", 0),
@@ -87,6 +92,7 @@ TEXTS = [
     ("TUNEBOARD_LOG_LEVEL", "ERROR", "s.LOGGING['root']['level']", "ERROR"),
     ("TZ", "Europe/Berlin", "s.TIME_ZONE", "Europe/Berlin"),
     ("TUNEBOARD_SLOTS", "4", "s.WORKER_SLOTS", "4"),
+    ("TUNEBOARD_WORKER_ADDRESS", "10.0.0.7", "s.WORKER_ADDRESS", "10.0.0.7"),
     ("TUNEBOARD_TRAINER_COMMAND", "train 'a b'", "s.TRAINER_COMMAND", "['train', 'a b']"),
     ("TUNEBOARD_CURRENCY", "€", "s.CURRENCY", "€"),
     ("TUNEBOARD_REFUSE_OTHER_VERSIONS", "1", "s.REFUSE_OTHER_VERSIONS", "True"),

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from runs import lifecycle
 from runs.execution import dispatch, messages, slots
+from runs.execution.pool import Pool
 from runs.execution.slots import Slots
 from runs.execution.tasks import wake
 from runs.models import Attempt, Run, Worker
@@ -100,7 +101,7 @@ def serving(
 ) -> Iterator[Slots]:
     """Two slots that look for work only when they are woken."""
     settings.DISPATCH_SECONDS = 3600
-    running = Slots(worker, [None, None])
+    running = Slots(worker, Pool([], 2))
     monkeypatch.setattr(slots, "of_this_process", running)
     running.start()
     time.sleep(0.3)
@@ -140,7 +141,7 @@ def test_without_any_message_a_slot_finds_a_run_by_itself(
     submit: Callable[..., Run], worker: Worker, settings: Any
 ) -> None:
     settings.DISPATCH_SECONDS = 0.2
-    running = Slots(worker, [None])
+    running = Slots(worker, Pool([], 1))
     running.start()
     try:
         time.sleep(0.3)

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from runs import lifecycle
 from runs.execution import hosts, leftovers
+from runs.execution.pool import Pool
 from runs.execution.trainer import Trainer, oom_kills, reduced_environment
 from runs.execution.worker import WorkerProcess
 from runs.models import Attempt, Run, Worker
@@ -40,22 +41,39 @@ def test_workers_that_share_a_home_have_names_of_their_own_which_outlive_a_resta
 
 
 @pytest.mark.parametrize(
-    ("count", "slots", "expected", "queues"),
+    ("count", "slots", "at_once", "queues"),
     [
-        (0, 0, [None], ["cpu"]),
-        (0, 3, [None, None, None], ["cpu"]),
-        (2, 0, [[0], [1]], ["cpu", "gpu1"]),
-        (4, 2, [[0, 1], [2, 3]], ["cpu", "gpu1", "gpu2"]),
-        (8, 1, [[0, 1, 2, 3, 4, 5, 6, 7]], ["cpu", "gpu1", "gpu2", "gpu4", "gpu8"]),
-        (1, 2, [[0], [0]], ["cpu", "gpu1"]),
+        (0, 0, 1, ["cpu"]),
+        (0, 3, 3, ["cpu"]),
+        (2, 0, 2, ["cpu", "gpu1", "gpu2"]),
+        (4, 2, 2, ["cpu", "gpu1", "gpu2", "gpu4"]),
+        (8, 1, 1, ["cpu", "gpu1", "gpu2", "gpu4", "gpu8"]),
+        (1, 2, 2, ["cpu", "gpu1"]),
     ],
 )
-def test_gpus_are_shared_out_among_slots(
-    count: int, slots: int, expected: list[Any], queues: list[str]
+def test_a_worker_takes_what_its_gpus_can_hold(
+    count: int, slots: int, at_once: int, queues: list[str]
 ) -> None:
     devices = [{"index": n, "name": "H200", "memory_bytes": 1} for n in range(count)]
-    assert hosts.slot_devices(devices, slots) == expected
-    assert hosts.queues_for(expected) == queues
+    pool = hosts.pool_of(devices, slots)
+    assert (pool.slots, hosts.queues_for(pool)) == (at_once, queues)
+
+
+def test_a_run_gets_any_gpus_that_are_free_and_gives_them_back() -> None:
+    pool = Pool(range(8), 8)
+    one, four = pool.take(1), pool.take(4)
+    assert pool.free == 3 and not set(one) & set(four)
+    with pytest.raises(ValueError, match="4 GPUs are asked for, 3 are free"):
+        pool.take(4)
+    assert pool.free == 3  # nothing is half taken
+    pool.give_back(one)
+    assert len(pool.take(4)) == 4 and pool.free == 0
+
+
+def test_more_slots_than_gpus_means_that_runs_share_them() -> None:
+    pool = Pool([0, 1], 4)
+    assert [pool.take(1) for _ in range(4)] == [[0], [1], [0], [1]]
+    assert pool.free == 0
 
 
 def test_a_trainers_environment_holds_what_training_needs_and_no_more() -> None:
@@ -64,10 +82,10 @@ def test_a_trainers_environment_holds_what_training_needs_and_no_more() -> None:
         **{"DATABASE_URL": "d", "REDIS_URL": "r", "SECRET_KEY": "s", "AWS_SECRET_ACCESS_KEY": "a"},
         **{"TUNEBOARD_HOME": "/home", "DJANGO_SETTINGS_MODULE": "m"},
     }
-    found = reduced_environment(given, [2, 3])
+    found = reduced_environment(given)
     assert found == {
         **{"PATH": "/bin", "HF_TOKEN": "t", "CUDA_HOME": "/cuda", "OMP_NUM_THREADS": "2", "LC_ALL": "C"},
-        **{"CUDA_VISIBLE_DEVICES": "2,3", "CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTHONUNBUFFERED": "1"},
+        **{"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "PYTHONUNBUFFERED": "1"},
     }
 
 
