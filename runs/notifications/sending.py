@@ -56,8 +56,11 @@ def claim() -> Delivery | None:
         sending = Delivery.objects.filter(
             channel=OuterRef("channel"), status=Delivery.Status.PENDING, claimed_until__gt=Now()
         )
+        # The row's own claim is asked for by itself: it is looked at again once the row is locked, where another has
+        # claimed it a moment ago; what a subquery finds is not.
+        free = Q(claimed_until=None) | Q(claimed_until__lt=Now())
         due = Delivery.objects.filter(
-            ~Exists(sending), status=Delivery.Status.PENDING, next_attempt_at__lte=Now()
+            free, ~Exists(sending), status=Delivery.Status.PENDING, next_attempt_at__lte=Now()
         )
         chosen: Delivery | None = (
             due.select_related("channel__user", "channel__workspace")
@@ -68,8 +71,10 @@ def claim() -> Delivery | None:
         if chosen is None:
             return None
         until = Now() + timedelta(seconds=CLAIM_SECONDS)
-        Delivery.objects.filter(pk=chosen.pk).update(claimed_until=until, attempts=F("attempts") + 1)
-        chosen.attempts += 1
+        claimed = Delivery.objects.filter(free, pk=chosen.pk, status=Delivery.Status.PENDING)
+        if not claimed.update(claimed_until=until, attempts=F("attempts") + 1):
+            return None  # somebody else's after all; the next round finds what is left
+        chosen.refresh_from_db(fields=["attempts"])
         return chosen
 
 
