@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -278,12 +278,13 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
     release.release_due()
     offers = routing.offers(worker, queues, devices)
     with transaction.atomic():
-        now = choice.take_turn()
+        choice.take_turn()
         if not takes_runs(worker):
             return None
-        run_id = _next_unlocked(offers)
-        if run_id is None:
+        found = _next_unlocked(offers)
+        if found is None:
             return None
+        run_id, now = found
         run = _change(
             "started",
             run_id,
@@ -303,12 +304,12 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
         )
 
 
-def _next_unlocked(offers: dict[str, int | None]) -> int | None:
-    """The next run, locked; one that somebody is changing at this moment is passed over."""
+def _next_unlocked(offers: dict[str, int | None]) -> tuple[int, datetime] | None:
+    """The next run, locked, and the time; one that somebody is changing at this moment is passed over."""
     passed_over: list[int] = []
     while (run_id := choice.next_run(offers, passed_over)) is not None:
-        if choice.lock(run_id):
-            return run_id
+        if (now := choice.lock(run_id)) is not None:
+            return run_id, now
         passed_over.append(run_id)
     return None
 
