@@ -5,7 +5,7 @@ BIN = .venv/bin
 # A file's tests stay together and in their order: they share servers that are costly to start.
 PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: run worker test slow quick lint environment vendor format
+.PHONY: run worker test slow quick faults soak lint environment vendor format
 
 run: environment  ## start everything on this machine
 	@exec $(BIN)/python manage.py up
@@ -20,6 +20,12 @@ test: environment lint  ## what must hold, in minutes
 slow: environment  ## what takes long: real trainings, faults, whole starts
 	@$(BIN)/python tools/chromium.py
 	@$(BIN)/python -m pytest $(PARALLEL) -m slow
+
+faults: environment  ## each kind of fault at 20 moments (TUNEBOARD_FAULT_SEED repeats a schedule)
+	@TUNEBOARD_FAULT_MOMENTS=20 $(BIN)/python -m pytest tests/faults -m slow
+
+soak: environment  ## fifty runs on four workers under random faults, 15 minutes (TUNEBOARD_SOAK_MINUTES)
+	@$(BIN)/python tests/faults/soak.py
 
 quick: environment  ## the tests that take seconds
 	@$(BIN)/python -m pytest -m "not slow and not browser"

@@ -17,6 +17,7 @@ from runs.charts import Chart, Line
 from runs.execution import admission, hosts
 from runs.models import Attempt, Deployment, Run, Worker
 
+VERSION_ORDER = ("tuneboard", "driver", "cuda", "python", "torch", "transformers")
 HIDDEN = "a run of another workspace"
 
 
@@ -162,6 +163,12 @@ class Host:
     @property
     def version(self) -> str:
         return admission.own_version_of(self.worker)
+
+    @property
+    def version_rows(self) -> list[tuple[str, str]]:
+        """Tuneboard's own first, then driver and libraries."""
+        order = {name: place for place, name in enumerate(VERSION_ORDER)}
+        return sorted(self.worker.versions.items(), key=lambda item: (order.get(item[0], 99), item[0]))
 
     @property
     def other_version(self) -> str:

@@ -399,7 +399,7 @@ def lose(attempt: Attempt, failure: dict[str, Any]) -> Run:
 def lose_expired(attempt_id: int) -> Run | None:
     """As `lose`, for an attempt whose worker has let its lease expire; None if it is alive after all."""
     with transaction.atomic():
-        # One that is locked is being ended right now, or its worker froze in a transaction: the next round looks.
+        # One that is locked beats or ends right now, or its worker froze in a transaction: the next round looks.
         expired = Attempt.objects.select_for_update(skip_locked=True, of=("self",)).select_related("worker")
         attempt = expired.filter(pk=attempt_id, finished_at=None, lease_until__lt=Now()).first()
         return lose(attempt, worker_lost(attempt)) if attempt is not None else None

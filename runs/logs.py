@@ -238,6 +238,17 @@ def last_lines(attempt: Attempt, count: int = TAIL_LINES) -> list[str]:
     return ([*shown.lines, shown.unfinished] if shown.unfinished else shown.lines)[-count:]
 
 
+def forget_logs(run_id: int) -> None:
+    """What is in the database of a run's logs goes, so that its pages say that they are no longer kept.
+
+    For house-keeping; the files below `runs/<id>/logs` are its to remove.
+    """
+    attempts = Attempt.objects.filter(run=run_id)
+    LogChunk.objects.filter(attempt__in=attempts).delete()
+    Log.objects.filter(attempt__in=attempts, storage_key="").update(storage_key=f"runs/{run_id}/logs/gone")
+    attempts.update(log_tail="")
+
+
 def attempts_with_logs(run: Run) -> list[Attempt]:
     """Newest first, each with its worker and its log."""
     return list(run.attempts.select_related("worker", "log").order_by("-number"))

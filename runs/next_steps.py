@@ -29,6 +29,11 @@ class Step:
     method: str = "GET"
     icon: str = "arrow-right"
 
+    @property
+    def only_looks(self) -> bool:
+        """Whether a person who may change nothing can take it, too."""
+        return self.kind in {"open_row", "log", "hosts"}
+
 
 def after_failure(run: Run) -> list[Step]:
     """The likeliest first; empty for a run that did not fail."""
@@ -68,14 +73,12 @@ def _log(run: Run) -> Step:
     return Step("log", "Read the log", reverse("runs:log", args=[run.pk]), icon="terminal-2")
 
 
-def _page(kind: str, title: str, icon: str, *names: str) -> Step | None:
-    """A page that a deployment has under the first of these names."""
-    for name in names:
-        try:
-            return Step(kind, title, reverse(name), icon=icon)
-        except NoReverseMatch:
-            continue
-    return None
+def _page(kind: str, title: str, icon: str, name: str) -> Step | None:
+    """A page that is there only where its part of Tuneboard is installed."""
+    try:
+        return Step(kind, title, reverse(name), icon=icon)
+    except NoReverseMatch:
+        return None
 
 
 # -- by reason -------------------------------------------------------------------------------------
@@ -138,9 +141,7 @@ def _after_divergence(run: Run) -> list[Step | None]:
 
 
 def _after_full_disk(run: Run) -> list[Step | None]:
-    room = _page(
-        "free_space", "Free space", "database", "housekeeping:index", "housekeeping", "runs:housekeeping"
-    )
+    room = _page("free_space", "Free space", "database", "housekeeping:page")
     return [_retry(run), room or _hosts()]
 
 
@@ -149,7 +150,7 @@ def _after_loss(run: Run) -> list[Step | None]:
 
 
 def _hosts() -> Step | None:
-    return _page("hosts", "See the hosts", "server", "hosts:list", "runs:hosts", "hosts")
+    return _page("hosts", "See the hosts", "server", "hosts:list")
 
 
 def _after_time_limit(run: Run) -> list[Step | None]:

@@ -7,6 +7,7 @@ app_name = "runs"
 urlpatterns = [
     path("", listing.run_list, name="list"),
     path("new/", new.new, name="new"),
+    path("delete/", housekeeping.delete_several, name="delete_several"),
     path("<int:pk>/", detail.detail, name="detail"),
     path("<int:pk>/points/", detail.points, name="points"),
     path("<int:pk>/cancel/", controls.cancel, name="cancel"),

@@ -122,7 +122,9 @@ def answer(request: HttpRequest, fragment: Fragment) -> HttpResponse:
     html = fragment.html
     if _mark() in html:
         html = html.replace(_mark(), get_token(request))
-    return HttpResponse(html)
+    response = HttpResponse(html)
+    response["Content-Length"] = str(len(response.content))  # it may leave before the middleware that says so
+    return response
 
 
 def _mark() -> str:

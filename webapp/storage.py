@@ -6,6 +6,7 @@ through a temporary name, an S3 object appears when its upload is complete.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import posixpath
@@ -44,12 +45,12 @@ class _Guarded(File):  # type: ignore[type-arg]
 
     def __init__(self, file: IO[bytes], go_on: Callable[[], bool]) -> None:
         super().__init__(file)
-        self._go_on = go_on
+        self._source, self._go_on = file, go_on
 
     def read(self, *size: int) -> bytes:
         if not self._go_on():
             raise Abandoned(f"storing {self.name} was abandoned")
-        data: bytes = self.file.read(*size)
+        data: bytes = self._source.read(*size)
         return data
 
 
@@ -74,10 +75,7 @@ def put(path: Path, key: str, *, move: bool = False, go_on: Callable[[], bool] =
             path.rename(partial)
         else:
             with path.open("rb") as source, partial.open("wb") as copy:
-                while piece := source.read(CHUNK):
-                    if not go_on():
-                        raise Abandoned(f"storing {path} was abandoned")
-                    copy.write(piece)
+                shutil.copyfileobj(_Guarded(source, go_on), copy, CHUNK)
         with partial.open("rb") as written:
             os.fsync(written.fileno())
         if not go_on():
@@ -145,7 +143,11 @@ def listing(prefix: str = "") -> Iterator[Stored]:
 
 
 def _files_below(folder: Path, root: Path) -> Iterator[Stored]:
-    for path in sorted(folder.iterdir()):
+    try:
+        inside = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return
+    for path in inside:
         if path.is_dir() and not path.is_symlink():
             yield from _files_below(path, root)
             continue
@@ -169,19 +171,27 @@ def free_space() -> tuple[int, int] | None:
 
 
 def delete_file(key: str) -> None:
-    """Remove one file, and the folders that it leaves empty; fine if there is none."""
-    path, root = local_path(key), local_path("")
-    if path is None or root is None:
+    """Remove one file; fine if there is none. Its folder stays: somebody may be about to write there."""
+    path = local_path(key)
+    if path is None:
         default_storage.delete(key)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def delete_empty_folders(prefix: str) -> None:
+    """Remove the folders at and below a prefix that nobody writes to any more, where they are empty."""
+    folder = local_path(prefix)
+    if folder is None or not folder.is_dir() or posixpath.normpath(f"/{prefix}") == "/":
         return
-    path.unlink(missing_ok=True)
-    for folder in path.parents:
-        if folder == root or not folder.is_relative_to(root):
-            break
-        try:
-            folder.rmdir()
-        except OSError:  # something else is in it
-            break
+    for path in sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True):
+        _remove_if_empty(path)
+    _remove_if_empty(folder)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def delete_under(prefix: str) -> None:

@@ -138,7 +138,7 @@ class _Batch:
             values += [self._changes[column] for column in moved]
         assignments.append("row_version = row_version + 1")
         with connection.cursor() as cursor:
-            query = f"UPDATE runs_run SET {', '.join(assignments)} WHERE id = %s"
+            query = f"UPDATE runs_run SET {', '.join(assignments)} WHERE id = %s"  # noqa: S608
             cursor.execute(query, [*values, self._attempt.run_id])
 
     def _tell(self, kind: str, message: str, event: dict[str, Any], **data: Any) -> None:

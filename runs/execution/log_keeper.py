@@ -40,7 +40,7 @@ class LogKeeper:
         self._attempt = attempt
         self._path = path
         self._file = LogFile(path)
-        self._state = Log(attempt=attempt)
+        self._state = Log(attempt_id=attempt.pk)
         self._begun = False
         self._chunks: deque[tuple[int, int, int]] = deque()  # start, first line, bytes: of the newest half
         self._open: tuple[int, int] | None = None  # start and bytes of a chunk that takes more
@@ -62,7 +62,7 @@ class LogKeeper:
         """Store a piece; bears being done twice. Raises LeaseLost, and then nothing is written."""
         before, half = self._state, settings.LOG_MAX_BYTES // 2
         state = Log(
-            attempt=self._attempt,
+            attempt_id=self._attempt.pk,
             read=piece.read,
             size=before.size + len(piece.data),
             lines=before.lines + piece.skipped + piece.lines,

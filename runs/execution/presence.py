@@ -59,7 +59,10 @@ class Presence:
     def _be_seen(self) -> None:
         every = min(max(1.0, settings.SAMPLE_SECONDS), settings.HEARTBEAT_SECONDS, settings.LEASE_SECONDS / 3)
         while True:
-            self._unless_away(self.beat)
+            try:
+                self._unless_away(self.beat)
+            except Exception:  # or a worker that trains would look as if it were gone
+                log.exception("This worker could not say that it is there.")
             if self._gone.wait(every):
                 break
         connection.close()

@@ -14,7 +14,8 @@ from django.utils import timezone
 
 from runs.models import Worker, WorkerSample
 
-BUCKETS = 1000
+SAMPLES_EACH = 4  # samples of a bucket, where there are more
+BUCKETS = 500  # of a chart that is some 600 pixels wide; a host has many
 
 # One statement: the worker is seen, by the database's clock, with its newest values, and a new sample
 # has its row. No row back means that somebody took this worker off the list.
@@ -29,20 +30,25 @@ BEAT = """
     SELECT draining FROM seen
 """
 # Buckets of whole seconds, as many as fit; the bounds come from the index sample_chart_points.
+# Of a long time only every so many samples is read, the newest always: a bucket's bounds are then of several.
 POINTS = """
 WITH bounds AS (
-    SELECT floor(extract(epoch FROM min(at)))::bigint AS low, floor(extract(epoch FROM max(at)))::bigint AS high
-    FROM runs_workersample WHERE worker_id = %(worker)s AND at > %(from)s
+    SELECT floor(extract(epoch FROM min(at)))::bigint AS low,
+           greatest(1, (floor(extract(epoch FROM max(at)))::bigint - floor(extract(epoch FROM min(at)))::bigint
+                        + %(buckets)s) / %(buckets)s) AS width,
+           greatest(1, count(*) / (%(buckets)s * %(each)s)) AS every
+    FROM runs_workersample WHERE worker_id = %(worker)s AND at >= %(from)s
+), numbered AS (
+    SELECT id, row_number() OVER (ORDER BY at DESC, id DESC) - 1 AS number
+    FROM runs_workersample WHERE worker_id = %(worker)s AND at >= %(from)s
+), sample AS (
+    SELECT floor(extract(epoch FROM at))::bigint AS second, values
+    FROM bounds, numbered JOIN runs_workersample USING (id) WHERE number %% every = 0
+), value AS (
+    SELECT item.key, sample.second, (sample.second - bounds.low) / bounds.width AS bucket, item.value::float8 AS value
+    FROM bounds, sample, jsonb_each_text(sample.values) item
 )
-SELECT item.key, max(floor(extract(epoch FROM sample.at)))::bigint,
-       min(item.value::text::float8), avg(item.value::text::float8), max(item.value::text::float8)
-FROM bounds, runs_workersample sample, jsonb_each(sample.values) item
-WHERE sample.worker_id = %(worker)s AND sample.at > %(from)s AND jsonb_typeof(item.value) = 'number'
-  AND floor(extract(epoch FROM sample.at)) > coalesce((%(since)s::jsonb ->> item.key)::bigint, 0)
-GROUP BY item.key,
-         (floor(extract(epoch FROM sample.at))::bigint - bounds.low)
-         / greatest(1, (bounds.high - bounds.low + %(buckets)s) / %(buckets)s)
-ORDER BY 1, 2
+SELECT key, max(second), min(value), avg(value), max(value) FROM value GROUP BY key, bucket ORDER BY 1, 2
 """
 
 
@@ -84,18 +90,14 @@ def points(
 ) -> dict[str, dict[str, list[float]]]:
     """{series: {step, min, mean, max}} of the last `seconds`; step is the second since 1970 that a bucket ends in.
 
-    At most about BUCKETS a series. With `since`, only what is newer, series by series.
+    At most about BUCKETS a series. With `since`, the last second drawn of each series, only what is newer.
     """
-    start = timezone.now() - timedelta(seconds=seconds)
-    if since:  # nothing older than what the oldest series lacks has to be read
-        oldest = min(min(since.values()), int(timezone.now().timestamp()))
-        start = max(start, datetime.fromtimestamp(oldest, start.tzinfo))
-    asked: dict[str, Any] = {
-        "worker": worker_id,
-        "from": start,
-        "since": json.dumps(since or {}),
-        "buckets": BUCKETS,
-    }
+    now = timezone.now()
+    start = now - timedelta(seconds=seconds)
+    if since:  # all series are of the same samples, so one that has ended does not hold the others up
+        drawn = min(max(since.values()), int(now.timestamp()) + 3600)
+        start = max(start, datetime.fromtimestamp(drawn + 1, now.tzinfo))
+    asked: dict[str, Any] = {"worker": worker_id, "from": start, "buckets": BUCKETS, "each": SAMPLES_EACH}
     found: dict[str, dict[str, list[float]]] = {}
     with connection.cursor() as cursor:
         cursor.execute(POINTS, asked)

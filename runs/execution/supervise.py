@@ -93,8 +93,8 @@ class Supervision:
         finally:
             self._abandoned.set()
             self._trainer.kill()
-            for _, copy, _source in self._copies:
-                copy.cancel()
+            for pending in self._copies:
+                pending[1].cancel()
             self._files.submit(self._tidy)  # the last that this thread does
             self._files.shutdown(wait=False)
             self._lease.end()
@@ -238,9 +238,14 @@ class Supervision:
             self._store(partial(self._log.keep, piece))
             self._next_log = now + LOG_SECONDS
 
+    def _take_in_log(self) -> None:
+        while piece := self._log.next():
+            self._store(partial(self._log.keep, piece))
+
     # -- after -------------------------------------------------------------------------------------
     def _conclude(self, status: int, *, ran_out_of_memory: bool) -> None:
         """Store what counts, then end the attempt by how the trainer left."""
+        self._take_in_log()  # files may take their time
         kind, attempt, tail = self._ending.get("type"), self._attempt, self._log_tail()
         if status == DONE and kind == "done":
             self._succeed()
@@ -307,8 +312,9 @@ class Supervision:
         path = self._workdir / "log.txt"
         if not path.exists() and tail:  # it never came to open its log
             path.write_text(tail)
-        while piece := self._log.next() or self._log.finish():
-            self._store(partial(self._log.keep, piece))
+        self._take_in_log()
+        if last := self._log.finish():
+            self._store(partial(self._log.keep, last))
         if whole := self._log.collect(self._workdir / "log-to-store.txt"):
             size = whole.stat().st_size
             self._meanwhile(lambda: storage.put(whole, self._log.key, go_on=self._may_go_on))

@@ -27,6 +27,7 @@ HAS_NONE = {
 }
 _lock = threading.Lock()
 _opened = False
+_looked = False
 
 
 def open_nvml() -> bool:
@@ -121,14 +122,19 @@ def _is_visible(device: dict[str, Any], visible: str | None) -> bool:
     )
 
 
-def driver_versions() -> dict[str, str]:
-    """{driver, cuda}: of the driver, and the newest CUDA that it can run; empty without one."""
+def driver_versions(*, strict: bool = False) -> dict[str, str]:
+    """{driver, cuda}: of the driver, and the newest CUDA that it can run; empty without one.
+
+    One that does not work has none either; if `strict`, it raises NVMLError.
+    """
     try:
         if not open_nvml():
             return {}
         number = int(pynvml.nvmlSystemGetCudaDriverVersion_v2())
         driver = _text(pynvml.nvmlSystemGetDriverVersion())
     except pynvml.NVMLError:
+        if strict:
+            raise
         return {}
     return {"driver": driver, "cuda": f"{number // 1000}.{number % 1000 // 10}"}
 
@@ -164,9 +170,13 @@ def device_sample(device: dict[str, Any]) -> dict[str, Any]:
 
 
 def host_sample(disk: Path | None = None) -> dict[str, Any]:
+    global _looked
     memory = psutil.virtual_memory()
+    # Since the sample before; where there is none, that would be 0.
+    cpu = psutil.cpu_percent(interval=None if _looked else 0.1) / 100
+    _looked = True
     found: dict[str, Any] = {
-        "cpu": psutil.cpu_percent() / 100,  # since the sample before
+        "cpu": cpu,
         "memory_bytes": memory.total,
         "memory_used": memory.total - memory.available,
         "load": round(psutil.getloadavg()[0], 2),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from django.db import transaction
 from django.db.models import Sum
 
 from runs import lifecycle
 from runs.housekeeping.removal import remove_later
-from runs.models import HousekeepingReport, Removal, Run
+from runs.models import Artifact, Checkpoint, HousekeepingReport, Removal, Run
 from webapp.accounts.models import User
 from webapp.catalog.models import BaseModel
 
@@ -47,3 +49,28 @@ def delete_run(
             size_bytes=size,
             reason=reason or f"Deleted by {by.get_username() if by else 'nobody'}.",
         )
+
+
+def delete_runs(runs: Iterable[Run], by: User) -> tuple[int, list[str]]:
+    """Delete several; returns how many went, and a sentence for each that did not."""
+    deleted, refused = 0, []
+    for run in runs:
+        try:
+            delete_run(run, by)
+        except lifecycle.NotAllowed as reason:
+            refused.append(f"“{run.name}”: {reason}")
+        else:
+            deleted += 1
+    return deleted, refused
+
+
+def with_sizes(runs: list[Run]) -> list[tuple[Run, int]]:
+    """Each run with the bytes that its rows tell of."""
+    sizes = {run.pk: 0 for run in runs}
+    for rows in (
+        Artifact.objects.filter(run__in=runs).values_list("run").annotate(Sum("size")),
+        Checkpoint.objects.filter(run__in=runs).values_list("run").annotate(Sum("size_bytes")),
+    ):
+        for run_id, size in rows.order_by():
+            sizes[run_id] += size
+    return [(run, sizes[run.pk]) for run in runs]

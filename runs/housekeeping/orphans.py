@@ -210,6 +210,8 @@ def delete_orphans(
             continue
         for key in orphan.keys:
             storage.delete_file(key)
+        if orphan.keys != [orphan.prefix]:
+            storage.delete_empty_folders(orphan.prefix)
         gone.append(orphan)
         Removal.objects.create(
             report=report,

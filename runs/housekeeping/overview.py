@@ -53,6 +53,10 @@ class StoragePage:
         return rules.sentences(self.own_rule or rules.site_rule())
 
     @property
+    def last_daily(self) -> HousekeepingReport | None:
+        return last_daily()
+
+    @property
     def reports(self) -> list[ReportRow]:
         return _reports(Removal.objects.filter(workspace=self.workspace))
 
@@ -60,6 +64,11 @@ class StoragePage:
     def deleted(self) -> list[Removal]:
         """Runs that people deleted, newest first."""
         return list(Removal.objects.filter(workspace=self.workspace, report=None)[:REPORTS])
+
+
+def last_daily() -> HousekeepingReport | None:
+    """The newest round of a day, over or not."""
+    return HousekeepingReport.objects.filter(is_daily=True).first()
 
 
 class SitePage:
@@ -83,12 +92,7 @@ class SitePage:
 
     @property
     def last_daily(self) -> HousekeepingReport | None:
-        return HousekeepingReport.objects.filter(is_daily=True).first()
-
-    @property
-    def waiting(self) -> int:
-        """Removals that have not been done yet."""
-        return StorageRemoval.objects.filter(tries=0, due_at__lte=timezone.now()).count()
+        return last_daily()
 
     @property
     def stuck(self) -> list[StorageRemoval]:

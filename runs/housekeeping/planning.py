@@ -18,6 +18,7 @@ from webapp.catalog.models import BaseModel
 S = Run.Status
 OVER = (S.SUCCEEDED, S.FAILED, S.CANCELLED)
 UNFINISHED = (S.FAILED, S.CANCELLED)
+RUNS_AT_ONCE = 200
 POINTS_KEPT = 1_000  # of a series that is thinned out: no chart draws more
 Kind = Removal.Kind
 
@@ -150,12 +151,9 @@ def _files(runs: QuerySet[Run], rule: RetentionRule, reason: str) -> Iterator[It
 
 def _logs(runs: QuerySet[Run], rule: RetentionRule, reason: str) -> Iterator[Item]:
     """Once gone they are not looked for again, unless the run went on: that costs a listing a run."""
-    gone = (
-        Removal.objects.filter(kind=Kind.LOGS, run__in=runs.order_by()).values_list("run").annotate(Max("at"))
-    )
-    removed_at: dict[int, datetime] = dict(gone)
+    removed_at = _removed_at(Kind.LOGS, runs)
     for run in runs.filter(attempts__isnull=False).distinct().iterator():
-        if run.pk in removed_at and run.finished_at is not None and removed_at[run.pk] > run.finished_at:
+        if _is_done(run, removed_at):
             continue
         stored = list(storage.listing(f"runs/{run.pk}/logs"))
         if stored:
@@ -166,17 +164,31 @@ def _logs(runs: QuerySet[Run], rule: RetentionRule, reason: str) -> Iterator[Ite
 
 
 def _points(runs: QuerySet[Run], rule: RetentionRule, reason: str) -> Iterator[Item]:
+    """Some runs at a time, those that have been done left out: counting points reads them all."""
     thin = rule.metric_action == RetentionRule.Points.THIN
-    series = (
-        Metric.objects.filter(run__in=runs.order_by()).values_list("run", "series").annotate(n=Count("pk"))
-    )
-    counts: dict[int, list[int]] = {}
-    for run_id, _, count in series.order_by():
-        counts.setdefault(run_id, []).append(count)
-    for run in runs.filter(pk__in=counts).iterator():
-        gone = sum(_thinned(count) if thin else count for count in counts[run.pk])
-        if gone:
-            yield _item(run, Kind.POINTS, gone, 0, reason)
+    removed_at = _removed_at(Kind.POINTS, runs) if thin else {}
+    waiting = [run for run in runs.iterator() if not _is_done(run, removed_at)]
+    for start in range(0, len(waiting), RUNS_AT_ONCE):
+        some = waiting[start : start + RUNS_AT_ONCE]
+        counted = Metric.objects.filter(run__in=some).values_list("run", "series").annotate(n=Count("pk"))
+        counts: dict[int, list[int]] = {}
+        for run_id, _, count in counted.order_by():
+            counts.setdefault(run_id, []).append(count)
+        for run in some:
+            gone = sum(_thinned(count) if thin else count for count in counts.get(run.pk, ()))
+            if gone:
+                yield _item(run, Kind.POINTS, gone, 0, reason)
+
+
+def _removed_at(kind: Removal.Kind, runs: QuerySet[Run]) -> dict[int, datetime]:
+    """{run: when this part of it was last removed}."""
+    gone = Removal.objects.filter(kind=kind, run__in=runs.order_by()).values_list("run")
+    return dict(gone.annotate(Max("at")).order_by())
+
+
+def _is_done(run: Run, removed_at: dict[int, datetime]) -> bool:
+    """Whether this part went after the run had ended: it has not gone on since."""
+    return run.pk in removed_at and run.finished_at is not None and removed_at[run.pk] > run.finished_at
 
 
 def _thinned(count: int) -> int:

@@ -48,24 +48,23 @@ def sentences(rule: RetentionRule) -> list[str]:
     """What goes under this rule; empty if nothing does."""
     kept = {
         RetentionRule.KeepCheckpoint.NONE: "",
-        RetentionRule.KeepCheckpoint.LAST: " but for the last one",
-        RetentionRule.KeepCheckpoint.BEST: " but for the best one",
-        RetentionRule.KeepCheckpoint.BOTH: " but for the last and the best one",
+        RetentionRule.KeepCheckpoint.LAST: ", but for the last one,",
+        RetentionRule.KeepCheckpoint.BEST: ", but for the best one,",
+        RetentionRule.KeepCheckpoint.BOTH: ", but for the last and the best one,",
     }[RetentionRule.KeepCheckpoint(rule.checkpoint_keep)]
     points = "are removed" if rule.metric_action == RetentionRule.Points.REMOVE else "are thinned out"
     told = [
-        (rule.checkpoint_days, f"checkpoints of runs that succeeded go{kept}"),
-        (rule.unfinished_checkpoint_days, f"checkpoints of runs that failed or were cancelled go{kept}"),
-        (rule.log_days, "logs go"),
-        (rule.file_days, "model files of runs that succeeded go"),
-        (rule.unfinished_file_days, "model files of runs that failed or were cancelled go"),
-        (rule.metric_days, f"points of metrics {points}"),
-        (rule.run_days, "whole runs go"),
+        (rule.checkpoint_days, f"Checkpoints of runs that succeeded{kept} go"),
+        (rule.unfinished_checkpoint_days, f"Checkpoints of runs that failed or were cancelled{kept} go"),
+        (rule.log_days, "Logs go"),
+        (rule.file_days, "Model files of runs that succeeded go"),
+        (rule.unfinished_file_days, "Model files of runs that failed or were cancelled go"),
+        (rule.metric_days, f"Points of metrics {points}"),
+        (rule.run_days, "Whole runs go"),
     ]
-    return [f"{after(days)}, {what}." for days, what in told if days is not None]
+    found = [f"{what} {after(days)} the run has ended." for days, what in told if days is not None]
+    return [*found, "Files without an owner go every day."] if rule.remove_orphans else found
 
 
 def after(days: int) -> str:
-    return (
-        "As soon as a run has ended" if days == 0 else f"{days} day{'s' if days != 1 else ''} after its end"
-    )
+    return f"{days:,} day{'s' if days != 1 else ''} after" if days else "as soon as"

@@ -138,7 +138,7 @@ class Migration(migrations.Migration):
                     models.CharField(
                         choices=[
                             ("none", "None"),
-                            ("last", "The last, so that the run can be extended"),
+                            ("last", "The last (a run can be extended)"),
                             ("best", "The best"),
                             ("both", "The last and the best"),
                         ],

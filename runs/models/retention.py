@@ -18,7 +18,7 @@ class RetentionRule(models.Model):
 
     class KeepCheckpoint(models.TextChoices):
         NONE = "none", "None"
-        LAST = "last", "The last, so that the run can be extended"
+        LAST = "last", "The last (a run can be extended)"
         BEST = "best", "The best"
         BOTH = "both", "The last and the best"
 

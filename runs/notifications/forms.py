@@ -29,12 +29,11 @@ class ChannelForm(forms.Form):
 
     def __init__(self, *args: Any, channel: Channel | None = None, kind: str = "", **more: Any) -> None:
         shown = channel or Channel(kind=kind, happenings=[str(item) for item in Channel.USUAL], enabled=False)
-        more.setdefault("initial", {}).update(
-            {name: getattr(shown, name) for name in ("enabled", "happenings", "scope", "stall_minutes")}
-        )
+        values = {name: getattr(shown, name) for name in ("enabled", "happenings", "scope", "stall_minutes")}
         if channel is not None and channel.kind == Channel.Kind.WEBHOOK:
-            more["initial"].update(name=channel.name, url=channels.url_of(channel))
-        super().__init__(*args, auto_id=f"{shown.kind}_%s", **more)
+            values |= {"name": channel.name, "url": channels.url_of(channel)}
+        more |= {"initial": values, "auto_id": f"{shown.kind}_%s"}  # three forms stand on one page
+        super().__init__(*args, **more)
         if settings.STALL_MINUTES:
             self.fields["stall_minutes"].widget.attrs["placeholder"] = f"{settings.STALL_MINUTES:g}"
 

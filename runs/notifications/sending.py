@@ -14,6 +14,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.conf import settings
 from django.db import close_old_connections, connection, transaction
@@ -60,7 +61,7 @@ def claim() -> Delivery | None:
         )
         chosen: Delivery | None = (
             due.select_related("channel__user", "channel__workspace")
-            .select_for_update(skip_locked=True, of=("self",))
+            .select_for_update(skip_locked=True, no_key=True, of=("self", "channel"))
             .order_by("next_attempt_at", "pk")
             .first()
         )
@@ -168,7 +169,11 @@ def _record(delivery: Delivery, outcome: Outcome) -> None:
                 channel.update(failing_since=None, last_error="")
             return
         given_up = not outcome.again or delivery.attempts > len(RETRY_SECONDS)
-        values = {"claimed_until": None, "response_status": outcome.status, "last_error": outcome.problem}
+        values: dict[str, Any] = {
+            "claimed_until": None,
+            "response_status": outcome.status,
+            "last_error": outcome.problem,
+        }
         if given_up:
             values["status"] = Delivery.Status.FAILED
         else:
@@ -191,7 +196,7 @@ def _record(delivery: Delivery, outcome: Outcome) -> None:
 
 def _switch_off(channel_id: int, outcome: Outcome) -> None:
     """If nothing has got through for days, or the receiver says that it is gone; its owner is told."""
-    found = Channel.objects.select_for_update(of=("self",)).select_related("workspace")
+    found = Channel.objects.select_for_update(of=("self",), no_key=True).select_related("workspace")
     channel = found.filter(pk=channel_id, enabled=True).first()
     if channel is None or channel.failing_since is None:
         return
@@ -233,7 +238,7 @@ class Sender:
         """Put idle threads to work if something is due; returns at once."""
         due = Delivery.objects.filter(status=Delivery.Status.PENDING, next_attempt_at__lte=Now())
         due = due.filter(Q(claimed_until=None) | Q(claimed_until__lt=Now()))
-        for _ in range(due.values("channel").distinct()[: self._threads].count()):
+        for _ in range(due.order_by().values("channel").distinct()[: self._threads].count()):
             if not self._free.acquire(blocking=False):
                 return
             self._pool.submit(self._work)

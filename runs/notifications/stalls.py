@@ -47,10 +47,10 @@ def look() -> None:
     now = _database_time()
     for standing in _standing_still(now):
         _stalls(standing, now)
-    for run in Run.objects.filter(stalled_since__isnull=False):
+    for run in Run.objects.filter(stalled_since__isnull=False).select_related("workspace"):
         if run.status != Run.Status.RUNNING:
             Run.objects.filter(pk=run.pk, stalled_since=run.stalled_since).update(stalled_since=None)
-        elif run.last_step_at is not None and run.last_step_at > run.stalled_since:
+        elif not is_stalled(run):
             _goes_on(run)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django import template
+from django.utils import timezone
 
 from runs.models import Channel, Run
 from runs.notifications import inbox, stalls
@@ -32,6 +34,18 @@ def unread_label(count: int) -> str:
 def stalled_since(run: Run) -> Any:
     """Since when a run shows no progress, if it was found to stall; else None."""
     return run.stalled_since if stalls.is_stalled(run) else None
+
+
+@register.filter
+def seconds_since(moment: datetime) -> float:
+    """For `duration`; 0 where it is still to come."""
+    return max(0.0, (timezone.now() - moment).total_seconds())
+
+
+@register.filter
+def seconds_until(moment: datetime) -> float:
+    """For `duration`; 0 where it has passed."""
+    return max(0.0, (moment - timezone.now()).total_seconds())
 
 
 @register.filter

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -60,6 +61,8 @@ def main() -> int:
 
 def warm_up() -> None:
     """Import what nearly every run needs; the first touch of a model class costs seconds."""
+    import scipy.io  # noqa: F401 – by datasets, when it reads its first file
+    import sklearn.metrics  # noqa: F401 – by the first score; most of a second
     import torch
     from transformers import (  # noqa: F401
         AutoModelForImageClassification,
@@ -75,6 +78,9 @@ def warm_up() -> None:
     import runs.training.language  # noqa: F401
 
     torch.get_num_threads()
+    # What was imported stays for good: looking through all of it, as each collection does, takes most of a second.
+    gc.collect()
+    gc.freeze()
 
 
 def train(workdir: Path, stop: threading.Event, log: Path | None = None) -> int:

@@ -35,16 +35,16 @@ class Averages(TrainerCallback):  # type: ignore[misc]
         if not self._averages:
             self._averages = {name: weight.clone() for name, weight in self._weights().items()}
 
-    @torch.no_grad()
     def on_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         step = state.global_step + 1
         decay = min(self._decay, (1 + step) / (10 + step))
         weights = self._weights()
-        torch._foreach_lerp_(
-            list(self._averages.values()), [weights[name] for name in self._averages], 1 - decay
-        )
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self._averages.values()), [weights[name] for name in self._averages], 1 - decay
+            )
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -55,25 +55,25 @@ class Averages(TrainerCallback):  # type: ignore[misc]
         finally:
             self._exchange()
 
-    @torch.no_grad()
     def into_model(self) -> None:
         """The model holds the averages from now on."""
         weights = self._weights()
-        for name, average in self._averages.items():
-            weights[name].copy_(average)
+        with torch.no_grad():
+            for name, average in self._averages.items():
+                weights[name].copy_(average)
 
     def load(self, file: Path) -> None:
         """Take the averages of a checkpoint."""
         found, weights = load_file(str(file)), self._weights()
         self._averages = {name: found[name].to(weight.device) for name, weight in weights.items()}
 
-    @torch.no_grad()
     def _exchange(self) -> None:
         weights = self._weights()
-        for name, average in self._averages.items():
-            held = weights[name].clone()
-            weights[name].copy_(average)
-            average.copy_(held)
+        with torch.no_grad():
+            for name, average in self._averages.items():
+                held = weights[name].clone()
+                weights[name].copy_(average)
+                average.copy_(held)
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """What is averaged: trained weights, and what a batch norm has measured; each once."""

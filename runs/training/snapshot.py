@@ -100,7 +100,7 @@ def room_for_copy(trainer: Any) -> bool:
     """Whether the host's memory takes a copy of the state beside what it holds."""
     model = trainer.accelerator.unwrap_model(trainer.model)
     weights = {} if _adapter_of(model) else model.state_dict()
-    size = sum(tensor.nbytes for tensor in _tensors((weights, trainer.optimizer.state_dict())))
+    size: int = sum(tensor.nbytes for tensor in _tensors((weights, trainer.optimizer.state_dict())))
     return size < 0.9 * free_memory()
 
 

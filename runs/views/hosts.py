@@ -21,7 +21,6 @@ from runs.fleet import Host, all_hosts
 from runs.models import Run, Worker
 from webapp.polling import not_modified, tag_of_many, tagged
 from webapp.requests import Request
-from webapp.templatetags.ui import number
 
 HOURS = (1, 6, 24)
 
@@ -67,7 +66,7 @@ def host_list(request: Request) -> HttpResponse:
         "online": len(online),
         "busy_line": f"{sum(host.busy for host in online)} of {sum(host.worker.slots for host in online)}",
         "gpus": sum(len(host.worker.devices) for host in online),
-        "cost_line": f"{settings.CURRENCY}{number(sum(costs))}" if costs else "",
+        "cost_line": f"{settings.CURRENCY}{sum(costs):,.2f}" if costs else "",
         "currency": settings.CURRENCY,
     }
     if request.htmx:

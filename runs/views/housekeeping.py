@@ -9,14 +9,15 @@ from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.views.decorators.http import require_GET, require_POST
+from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from runs import lifecycle
 from runs.housekeeping import daily, orphans, overview, rules
-from runs.housekeeping.deleting import delete_run
+from runs.housekeeping.deleting import delete_run, delete_runs, with_sizes
 from runs.housekeeping.forms import RuleForm
 from runs.housekeeping.keeping import keep_run
 from runs.housekeeping.use import measure
+from runs.listing import RunFilter
 from runs.models import HousekeepingReport, Run
 from webapp import storage
 from webapp.accounts.access import editor_required, may_edit, owner_required
@@ -183,6 +184,25 @@ def delete(request: Request, pk: int) -> HttpResponse:
         return redirect("runs:detail", pk=pk)
     messages.success(request, f"“{run.name}” is deleted, with everything that belonged to it.")
     return redirect("runs:list")
+
+
+@require_http_methods(["GET", "POST"])
+@editor_required
+def delete_several(request: Request) -> HttpResponse:
+    """GET: the runs that the list's filters leave, to be ticked; POST deletes those that are."""
+    mine = Run.objects.filter(workspace=request.workspace)
+    if request.method == "POST":
+        wanted = [int(text) for text in request.POST.getlist("run") if text.isdecimal() and len(text) < 19]
+        deleted, refused = delete_runs(mine.filter(pk__in=wanted), request.user)
+        if deleted:
+            messages.success(request, f"{deleted} run{'s' if deleted != 1 else ''} deleted.")
+        for sentence in refused:
+            messages.error(request, sentence)
+        return redirect("runs:list")
+    form = RunFilter(request.GET, request.workspace)
+    found = form.apply(mine.exclude(status=Run.Status.RUNNING)).select_related("base_model")
+    context = {"rows": with_sizes(list(found[: MOST_SHOWN + 1])), "filter": form, "most": MOST_SHOWN}
+    return render(request, "housekeeping/several.html", context)
 
 
 @require_POST

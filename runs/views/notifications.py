@@ -49,15 +49,16 @@ def open_notification(request: Request, pk: int) -> HttpResponse:
 def news(request: Request) -> HttpResponse:
     """What has come since `?since=<id>`, for static/js/notifications.js; nothing new is 304 by one query."""
     newest, unread = inbox.state(request.user.pk)
+    tag = inbox.tag(newest, unread)
     since = request.GET.get("since", "")
     known = int(since) if since.isdecimal() and len(since) < 19 else newest
     answer = {
-        "tag": inbox.tag(newest, unread),
+        "tag": tag,
         "newest": newest,
         "unread": unread,
         "items": inbox.news(request.user, known) if known < newest else [],
     }
-    return tagged(JsonResponse(answer), answer["tag"])
+    return tagged(JsonResponse(answer), tag)
 
 
 # -- ways to be told --------------------------------------------------------------------------------
@@ -69,7 +70,8 @@ def _mine(request: Request) -> Any:
 
 def _sent(request: Request, pk: int) -> Channel:
     """A channel that sends something somewhere: all but that in Tuneboard itself."""
-    return get_object_or_404(_mine(request).exclude(kind=Channel.Kind.BROWSER), pk=pk)
+    found: Channel = get_object_or_404(_mine(request).exclude(kind=Channel.Kind.BROWSER), pk=pk)
+    return found
 
 
 def _settings_page(request: Request, status: int = 200, **extra: object) -> HttpResponse:
@@ -127,7 +129,7 @@ def save_email(request: Request) -> HttpResponse:
 @require_http_methods(["GET", "POST"])
 def add_webhook(request: Request) -> HttpResponse:
     """Shows the secret once, on the page that answers."""
-    form = WebhookForm(request.POST or None, kind="webhook", initial={"enabled": True})
+    form = WebhookForm(request.POST if request.method == "POST" else None, kind="webhook")
     if request.method == "POST" and request.workspace is not None and form.is_valid():
         choices = {**_choices(form), "enabled": True}
         try:

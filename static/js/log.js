@@ -22,6 +22,12 @@ class Log {
     if (!location.hash) this.toEnd();
     this.timer = setTimeout(() => this.poll(), POLL);
     document.addEventListener("visibilitychange", () => !document.hidden && this.soon(0));
+    // Nobody reads what is not on the screen: it is brought up to date when it comes into view.
+    this.inView = false;
+    new IntersectionObserver(([entry]) => {
+      this.inView = entry.isIntersecting;
+      if (this.inView) this.soon(0);
+    }, { rootMargin: "200px" }).observe(element);
   }
 
   get atEnd() {
@@ -45,9 +51,8 @@ class Log {
 
   async poll() {
     if (!this.element.isConnected || this.over) return;
-    const open = this.element.closest("details")?.open ?? true;
     let wait = POLL;
-    if (!document.hidden && open) {
+    if (!document.hidden && this.inView) {
       try {
         const response = await fetch(`${this.url}?attempt=${this.attempt}&since=${this.since}`, {
           headers: { "HX-Request": "true", "HX-PTag": this.tag },
@@ -113,4 +118,11 @@ class Log {
   }
 }
 
+// The last lines of a run that failed: what counts is at the end.
+function showEnds() {
+  for (const element of document.querySelectorAll("[data-log-end]")) element.scrollTop = element.scrollHeight;
+}
+
 for (const element of document.querySelectorAll("[data-log]")) new Log(element);
+showEnds();
+document.addEventListener("htmx:after:swap", showEnds);

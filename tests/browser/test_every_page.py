@@ -21,8 +21,18 @@ PAGES = [
     "/runs/",
     "/runs/?status=failed",
     "/runs/new/",
+    "/hosts/",
+    "/hosts/1/",
     "/accounts/profile/",
     "/accounts/workspace/",
+    "/storage/",
+    "/storage/preview/?run_days=0&checkpoint_keep=none&metric_action=thin",
+    "/storage/site/",
+    "/storage/left-over/",
+    "/runs/delete/",
+    "/notifications/",
+    "/notifications/settings/",
+    "/notifications/webhooks/add/",
     "/api/docs/",
 ]
 

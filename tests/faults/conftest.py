@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +21,21 @@ def seed(request: pytest.FixtureRequest) -> int:
     with capture.global_and_fixture_disabled():
         print(f"\nTUNEBOARD_FAULT_SEED={chosen}, {MOMENTS} moments of each kind", flush=True)
     return chosen
+
+
+@pytest.fixture(scope="session")
+def homes() -> Iterator[Callable[[], Path]]:
+    """Makes homes of fleets. Not in pytest's own folder, which each pytest that starts on this host closes to
+    other users again, and with that to a Postgres that root has started."""
+    made: list[Path] = []
+
+    def make() -> Path:
+        made.append(Path(tempfile.mkdtemp(prefix="tuneboard-faults-")))
+        return made[-1]
+
+    yield make
+    for home in made:
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture

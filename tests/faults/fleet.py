@@ -160,6 +160,20 @@ class Fleet(Cluster):
         environment = self.environment | self._shifted(clock)
         self.dispatchers.append(self._start("dispatcher", environment, "dispatcher"))
 
+    def start_web(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = self.environment.setdefault("TUNEBOARD_PORT", str(probe.getsockname()[1]))
+        self.web = self._start("web", self.environment, "serve")
+
+        def answers() -> bool:
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", int(port)), 1).close()
+                return True
+            return False
+
+        until(answers, 60)
+
     def kill(self, process: subprocess.Popen[bytes] | None) -> None:
         assert process is not None
         process.kill()
@@ -222,15 +236,25 @@ class Fleet(Cluster):
     def keep_busy(self, chance: random.Random) -> None:
         """See to it that there is something for a fault to hit: a run that trains, and one behind it."""
         for _ in range(len(self.hosts) * self.slots - self.unfinished()):
-            settings = {"num_train_epochs": 12, "save_steps": 40} if self.real else {}
-            if not self.real:
-                steps = chance.randrange(40, 100)
-                settings = {"steps": steps, "delay": 0.06, "checkpoint_every": 10}
-            self.ask(
-                kind="real" if self.real else "scripted",
-                settings={**settings, "seed": 11 if self.real else chance.randrange(1000)},
-            )
+            if self.real:
+                self.submit_real()
+                continue
+            settings = {"steps": chance.randrange(40, 100), "delay": 0.06, "checkpoint_every": 10}
+            self.ask(kind="scripted", settings={**settings, "seed": chance.randrange(1000)})
         until(lambda: self.rows("SELECT 1 FROM runs_run WHERE status = 'running' AND step > 0"), 120)
+
+    def submit_real(self) -> int:
+        """The same each time: a small BERT whose every epoch is 30 steps."""
+        settings = {
+            "num_train_epochs": 16,
+            "per_device_train_batch_size": 8,
+            "precision": "fp32",
+            "early_stopping_patience": 0,
+            "save_steps": 50,
+            "eval_steps": 120,
+            "seed": 11,
+        }
+        return self.ask(kind="real", settings=settings)
 
     # -- answers -----------------------------------------------------------------------------------
     def _address(self) -> dict[str, Any]:

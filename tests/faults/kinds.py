@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import redis
 
@@ -31,7 +32,8 @@ def fault(function: Fault) -> Fault:
 # -- killed ----------------------------------------------------------------------------------------
 @fault
 def trainer_killed(fleet: Fleet, chance: random.Random) -> None:
-    trainers = until(fleet.trainers, 60)
+    while not (trainers := fleet.trainers()):  # all runs have ended meanwhile
+        fleet.keep_busy(chance)
     with contextlib.suppress(ProcessLookupError):
         os.kill(chance.choice(trainers)[1], signal.SIGKILL)
 
@@ -138,14 +140,14 @@ def worker_stopped(fleet: Fleet, chance: random.Random) -> None:
     children = fleet.remember_children(host.pid)
     before = what_an_attempt_wrote(fleet, run, number)
     time.sleep(chance.uniform(0, 1))
-    assert what_an_attempt_wrote(fleet, run, number) == before
+    nothing_more(before, what_an_attempt_wrote(fleet, run, number))
     os.kill(host.pid, signal.SIGCONT)
     # Its trainer, which trained on all the while, is ended at once …
     folder = host.home / "work" / f"{run}-{number}"
     until(lambda: not folder.exists(), 60)
     until(lambda: not any(alive(child) and _works_in(child, folder.name) for child in children), 30)
     # … and nothing of what it did has come through.
-    assert what_an_attempt_wrote(fleet, run, number) == before, "a fenced worker has written"
+    nothing_more(before, what_an_attempt_wrote(fleet, run, number))
 
 
 def _held_by(fleet: Fleet, host: Host) -> list[tuple[int, int, int]]:
@@ -161,10 +163,24 @@ def _is_over(fleet: Fleet, attempt: int) -> bool:
 
 
 def _works_in(pid: int, name: str) -> bool:
-    return name in " ".join(os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd"))
+    """Whether a process has a file of this folder open."""
+    for link in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            if name in str(link.readlink()):
+                return True
+    return False
 
 
-def what_an_attempt_wrote(fleet: Fleet, run: int, number: int) -> object:
+Trace = tuple[dict[str, tuple[int, int]], list[tuple[object, ...]], list[tuple[object, ...]]]
+
+
+def nothing_more(before: Trace, after: Trace) -> None:
+    """Files may have gone meanwhile, as its successor needs them no more; none may be new or different."""
+    assert after[0].items() <= before[0].items(), f"a fenced worker has stored {after[0]}, before {before[0]}"
+    assert after[1:] == before[1:], f"a fenced worker has written {after[1:]}, before {before[1:]}"
+
+
+def what_an_attempt_wrote(fleet: Fleet, run: int, number: int) -> Trace:
     """Every trace of it: its files in storage with size and time, its events, its row."""
     mine = (f"-{number}/", f"attempt-{number}/", f"attempt-{number}.")
     files = {}

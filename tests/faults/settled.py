@@ -102,7 +102,7 @@ class Folder:
     def __call__(self, key: str) -> bytes:
         return (self.folder / key).read_bytes()
 
-    def keys(self) -> list[str]:
+    def everything(self) -> list[str]:
         return [path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file()]
 
 
@@ -116,7 +116,7 @@ def unowned(fleet: Fleet, read: Reader) -> list[str]:
     checkpoints = tuple(f"{row[0]}/" for row in fleet.rows("SELECT storage_prefix FROM runs_checkpoint"))
     attempts = set(fleet.rows("SELECT run_id, number FROM runs_attempt"))
     found = []
-    for key in read.keys():
+    for key in read.everything():
         log = re.fullmatch(r"runs/(\d+)/logs/attempt-(\d+)\.log", key)
         if log and (int(log[1]), int(log[2])) in attempts:
             continue

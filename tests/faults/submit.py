@@ -116,7 +116,7 @@ def make_version(workspace: Workspace, *, real: bool) -> DatasetVersion:
             texts = [" ".join(chance.choices(GOOD if label else BAD, k=6)) for label in labels]
             rows = Rows.from_dict({"text": texts, "label": labels}, features=features)
             rows.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
-    return DatasetVersion.objects.create(
+    version: DatasetVersion = DatasetVersion.objects.create(
         dataset=dataset,
         content_hash="b" * 64,
         storage_prefix=prefix,
@@ -128,6 +128,8 @@ def make_version(workspace: Workspace, *, real: bool) -> DatasetVersion:
             {"name": "label", "kind": "label", "names": ["bad", "good"]},
         ],
     )
+    Dataset.objects.filter(pk=dataset.pk).update(version=version)
+    return version
 
 
 def make_model(folder: Path) -> None:

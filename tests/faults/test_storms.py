@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,7 @@ ELSEWHERE = {"web_killed"}
 
 
 @pytest.fixture(scope="module")
-def fleets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool], Fleet]]:
+def fleets(homes: Callable[[], Path]) -> Iterator[Callable[[bool], Fleet]]:
     """The fleet of this module; a new one after a failure, which may have left anything."""
     found: list[Fleet] = []
 
@@ -31,7 +32,7 @@ def fleets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[bool]
         if fresh and found:
             found.pop().stop()
         if not found:
-            found.append(Fleet(tmp_path_factory.mktemp("storm")))
+            found.append(Fleet(homes()))
             found[0].begin()
         return found[0]
 

@@ -13,7 +13,8 @@ from django.test import Client
 from django.utils import timezone
 
 from runs.execution.log_keeper import LogKeeper
-from runs.models import Attempt, Event, Log, Run, Worker
+from runs.logs import forget_logs
+from runs.models import Attempt, Event, Log, LogChunk, Run, Worker
 from webapp import storage
 
 from .conftest import Lab, Script, poll, text_of
@@ -153,6 +154,20 @@ def test_a_log_that_was_removed_to_make_room_says_so(
     assert script.get(f"runs/{run.pk}/logs/1").status_code == 404
     assert script.get(f"runs/{run.pk}/logs/1/text").status_code == 404
     assert script.get(f"runs/{run.pk}/logs").status_code == 200
+
+
+def test_logs_that_house_keeping_forgets_are_gone_from_the_database_too(
+    browser: Client, lab: Lab, begin: Begin
+) -> None:
+    run = lab.run(status="failed")
+    begin(run, 1).say("of a worker that was lost\n")
+    begin(run, 2).say("of another\n").end()
+    storage.delete_under(f"runs/{run.pk}/logs")
+    forget_logs(run.pk)
+    for number in (1, 2):
+        page = text_of(browser.get(f"/runs/{run.pk}/log/?attempt={number}").content.decode())
+        assert "This log is no longer kept" in page and "of a" not in page
+    assert not LogChunk.objects.exists()
 
 
 @pytest.mark.parametrize("ended", [False, True])

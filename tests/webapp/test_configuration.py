@@ -70,6 +70,12 @@ NUMBERS = [
     ("TUNEBOARD_DISPATCH_SECONDS", "0.5", "s.DISPATCH_SECONDS", 5),
     ("TUNEBOARD_CHECKPOINT_DAYS", "9", "s.CHECKPOINT_DAYS", 30),
     ("TUNEBOARD_ORPHAN_HOURS", "2.5", "s.ORPHAN_HOURS", 24),
+    ("TUNEBOARD_CACHE_MAX_BYTES", "5000", "s.CACHE_MAX_BYTES", 0),
+    ("TUNEBOARD_SAMPLE_SECONDS", "2", "s.SAMPLE_SECONDS", 5),
+    ("TUNEBOARD_SAMPLES_KEEP_HOURS", "48", "s.SAMPLES_KEEP_HOURS", 24),
+    ("TUNEBOARD_COST_PER_HOUR", "2.5", "s.COST_PER_HOUR", 0),
+    ("TUNEBOARD_STALL_MINUTES", "20", "s.STALL_MINUTES", 15),
+    ("TUNEBOARD_STALL_PHASE_MINUTES", "90", "s.STALL_PHASE_MINUTES", 60),
 ]
 TEXTS = [
     ("DATABASE_URL", "postgres://a:b@db.example:5433/x", "s.DATABASES['default']['HOST']", "db.example"),
@@ -82,6 +88,12 @@ TEXTS = [
     ("TZ", "Europe/Berlin", "s.TIME_ZONE", "Europe/Berlin"),
     ("TUNEBOARD_SLOTS", "4", "s.WORKER_SLOTS", "4"),
     ("TUNEBOARD_TRAINER_COMMAND", "train 'a b'", "s.TRAINER_COMMAND", "['train', 'a b']"),
+    ("TUNEBOARD_CURRENCY", "€", "s.CURRENCY", "€"),
+    ("TUNEBOARD_REFUSE_OTHER_VERSIONS", "1", "s.REFUSE_OTHER_VERSIONS", "True"),
+    ("SECRET_KEY_FALLBACKS", "one, two", "s.SECRET_KEY_FALLBACKS", "['one', 'two']"),
+    ("TUNEBOARD_SMTP_URL", "smtps://me:p%40ss@mail.example", "s.EMAIL_HOST, s.EMAIL_PORT, s.EMAIL_HOST_USER, s.EMAIL_HOST_PASSWORD, s.EMAIL_USE_SSL, s.EMAIL_USE_TLS", "mail.example\n465\nme\np@ss\nTrue\nFalse"),
+    ("TUNEBOARD_MAIL_FROM", "runs@lab.example", "s.DEFAULT_FROM_EMAIL", "runs@lab.example"),
+    ("TUNEBOARD_ALLOW_PRIVATE_ADDRESSES", "10.1.2.3/8, ::1", "s.ALLOWED_PRIVATE_NETWORKS", "[IPv4Network('10.0.0.0/8'), IPv6Network('::1/128')]"),
     ("HF_ENDPOINT", "https://hub.example/", "s.HF_ENDPOINT", "https://hub.example"),
 ]  # fmt: skip
 
@@ -102,7 +114,7 @@ def test_each_variable_arrives_and_numbers_have_the_default_of_the_page(tmp_path
     asked = ", ".join(expression for _, _, expression, _ in TEXTS)
     given = {variable: value for variable, value, *_ in TEXTS}
     said = settings_with(tmp_path, f"*[{asked}], sep='\\n'", **given).splitlines()
-    assert said == [expected for *_, expected in TEXTS]
+    assert said == [line for *_, expected in TEXTS for line in expected.splitlines()]
 
 
 def settings_with(tmp_path: Path, expression: str, **environment: str) -> str:
@@ -157,6 +169,29 @@ def test_what_a_page_says_to_type_or_follow_is_there(page: Path) -> None:
     assert set(re.findall(r"(?:^ {4}|`)make ([a-z]+)", text, re.M)) <= targets
     links = re.findall(r"(?<!!)\[[^\]]+\]\(([^)#]+)[^)]*\)", text)  # pictures come of the browser's tests
     assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "reached"),
+    [
+        ("smtp://mail.example", "mail.example 25 False False"),
+        ("smtp+starttls://mail.example", "mail.example 587 False True"),
+        ("smtps://mail.example:2465", "mail.example 2465 True False"),
+        ("mail.example", "TUNEBOARD_SMTP_URL looks like smtp+starttls://user:password@mail.example:587."),
+        (
+            "http://mail.example",
+            "TUNEBOARD_SMTP_URL looks like smtp+starttls://user:password@mail.example:587.",
+        ),
+    ],
+)
+def test_the_mail_servers_address_says_how_it_is_spoken_to(tmp_path: Path, url: str, reached: str) -> None:
+    asked = "s.EMAIL_HOST, s.EMAIL_PORT, s.EMAIL_USE_SSL, s.EMAIL_USE_TLS"
+    assert settings_with(tmp_path, asked, TUNEBOARD_SMTP_URL=url) == reached
+
+
+def test_a_network_that_is_none_is_a_sentence(tmp_path: Path) -> None:
+    said = settings_with(tmp_path, "0", TUNEBOARD_ALLOW_PRIVATE_ADDRESSES="home")
+    assert said.startswith("TUNEBOARD_ALLOW_PRIVATE_ADDRESSES lists networks such as 10.0.0.0/8: 'home'")
 
 
 def test_a_number_that_is_none_is_a_sentence(tmp_path: Path) -> None:

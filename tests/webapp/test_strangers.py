@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,13 +17,15 @@ from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 
-from runs.models import Artifact, Attempt, Log, LogChunk, Run
+from runs.models import Artifact, Attempt, Channel, Delivery, Log, LogChunk, Run, Worker
+from runs.notifications import messages, outbox
 from webapp import storage
 from webapp.accounts.models import ApiToken, Membership, User, Workspace
 from webapp.accounts.people import create_user
 from webapp.api import api
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
+from webapp.secrets import seal
 
 SECRET = "zebra-crossing"  # in the name of everything that is not the stranger's
 METHODS = ("get", "head", "post", "put", "patch", "delete", "options")
@@ -39,12 +42,17 @@ SHARED = {
     "overview", "api_docs", "datasets:list", "datasets:upload", "datasets:use_sample", "runs:list", "runs:new",
     "catalog:list", "catalog:hub", "catalog:add_hub_model", "catalog:add_folder",
     "accounts:sign_out", "accounts:profile", "accounts:save_profile", "accounts:set_password",
+    "hosts:list", "hosts:detail", "hosts:points", "hosts:drain", "hosts:resume", "hosts:cost", "hosts:remove",
     "accounts:create_token", "accounts:workspace", "accounts:create_workspace", "accounts:add_member",
     "accounts:limits", "accounts:set_limits",  # 403 but for site administrators
     "housekeeping:page", "housekeeping:preview", "housekeeping:save", "housekeeping:reset", "housekeeping:count",
     "housekeeping:site", "housekeeping:site_preview", "housekeeping:site_save", "housekeeping:orphans",
-    "housekeeping:delete_orphans",
+    "housekeeping:delete_orphans", "runs:delete_several",
+    "notifications:list", "notifications:mark_all_read", "notifications:news", "notifications:settings",
+    "notifications:save_browser", "notifications:save_email", "notifications:add_webhook",
 }  # fmt: skip
+# Everybody, viewers too, has channels of their own; those of others are not found.
+OWN_NOTIFICATIONS = {name for name in SHARED if name.startswith("notifications:")}
 
 
 @dataclass(frozen=True)
@@ -80,17 +88,26 @@ class Theirs:
     dataset: Dataset
     model: BaseModel
     token: ApiToken
+    host: Worker  # everybody's: what runs on it is theirs
+    channel: Channel
+    delivery: Delivery
 
     def path(self, route: str) -> str:
         """An address with the ids of what is here in the places of its converters."""
         filled = route.removeprefix("^")
         ids: dict[str, Any] = {"runs/": self.run.pk, "datasets/": self.dataset.pk, "tokens/": self.token.pk}
-        ids["members/"] = self.member.pk
+        ids["members/"], ids["hosts/"] = self.member.pk, self.host.pk
         ids["workspaces/"] = self.workspace.pk
+        ids |= {
+            "channels/": self.channel.pk,
+            "deliveries/": self.delivery.pk,
+            "notifications/<": self.delivery.pk,
+        }
         for part, value in ids.items():
             if part in filled:
                 filled = filled.replace("<int:pk>", str(value)).replace("{run_id}", str(value))
-                filled = filled.replace("{dataset_id}", str(value))
+                filled = filled.replace("{dataset_id}", str(value)).replace("{channel_id}", str(value))
+                filled = filled.replace("{delivery_id}", str(value)).replace("{host}", str(value))
         filled = filled.replace("<slug:slug>" if "models/" in filled else "{model_id}", self.model.slug)
         filled = filled.replace("{model_id}", self.model.slug).replace("<path:name>", "model.safetensors")
         filled = filled.replace("{name}", "model.safetensors").replace("<slug:name>", "0")
@@ -154,7 +171,26 @@ def theirs(db: None, tmp_path: Any) -> Theirs:
     Log.objects.create(attempt=attempt, read=9, size=len(SECRET) + 1, lines=1)
     LogChunk.objects.create(attempt=attempt, start=0, first_line=1, data=f"{SECRET}\n".encode())
     token = ApiToken.issue(owner, workspace, f"Token {SECRET}")[0]
-    return Theirs(workspace, owner, owner.memberships.get(), run, dataset, model, token)
+    host = Worker.objects.create(
+        name="host:/home", host="host", pid=1, last_seen_at=timezone.now() - timedelta(1)
+    )
+    Attempt.objects.filter(pk=attempt.pk).update(worker=host)
+    channel = Channel.objects.create(
+        user=owner,
+        workspace=workspace,
+        kind="webhook",
+        name=f"Webhook {SECRET}",
+        sealed_url=seal(f"https://8.8.8.8/{SECRET}"),
+        sealed_secret=seal(f"whsec_{SECRET}"),
+    )
+    delivery = outbox.send_test(channel)
+    outbox.tell(run, "failed", SECRET, channels=[outbox.ensure_own(owner.pk, workspace.pk) or channel])
+    assert Delivery.objects.filter(
+        in_app=True, message__title=messages.TITLES["failed"].format(name=run.name)
+    )
+    return Theirs(
+        workspace, owner, owner.memberships.get(), run, dataset, model, token, host, channel, delivery
+    )
 
 
 def body_of(answer: Any) -> str:
@@ -166,8 +202,25 @@ def facts(theirs: Theirs) -> list[Any]:
     """What must be the same afterwards."""
     return [
         list(kind.objects.order_by("pk").values())
-        for kind in (Run, Dataset, DatasetVersion, Artifact, ApiToken, Membership, Workspace, BaseModel)
-    ] + [User.objects.count(), theirs.run.events.count()]
+        for kind in (
+            Run,
+            Dataset,
+            DatasetVersion,
+            Artifact,
+            ApiToken,
+            Membership,
+            Workspace,
+            BaseModel,
+            Worker,
+        )
+    ] + [User.objects.count(), theirs.run.events.count(), *_told(theirs)]
+
+
+def _told(theirs: Theirs) -> list[Any]:
+    """Their channels and messages; whoever looks may have their own."""
+    return [
+        list(kind.objects.filter(user=theirs.owner).order_by("pk").values()) for kind in (Channel, Delivery)
+    ]
 
 
 def facts_of(theirs: Theirs) -> list[Any]:
@@ -185,7 +238,7 @@ def facts_of(theirs: Theirs) -> list[Any]:
             (Workspace, "pk"),
             (BaseModel, "workspace"),
         )
-    ] + [theirs.run.events.count()]
+    ] + [theirs.run.events.count(), list(Worker.objects.values()), *_told(theirs)]
 
 
 def test_nobody_who_is_not_signed_in_sees_or_changes_anything(theirs: Theirs) -> None:
@@ -331,11 +384,16 @@ def test_viewers_change_nothing(theirs: Theirs) -> None:
             continue
         answer = client.post(theirs.path(address.route))
         expected = {404} if address.name == "accounts:revoke_token" else {403, 405}  # the token is another's
+        if address.name.startswith("notifications:"):
+            expected = {302, 405, 422} if address.name in OWN_NOTIFICATIONS else {404, 405}
         assert answer.status_code in expected, (address, answer.status_code)
     for method, path in operations():
         if method != "get":
             answer = sent(theirs, script, method, path)
-            assert answer.status_code == 403, (path, answer.status_code)
+            expected = {403}
+            if "/notifications/" in path:
+                expected = {404} if "_id}" in path else {400}  # their own, were there a body
+            assert answer.status_code in expected, (path, answer.status_code)
     after = facts(theirs)
     for row in (*before[4], *after[4]):
         row.pop("last_used_at")

@@ -48,7 +48,7 @@ try:
     browser = Client()
     browser.force_login(user)
     for path in ("/", "/models/", "/models/all-minilm-l6-v2/", "/datasets/", "/datasets/upload/", "/runs/",
-                 "/runs/new/?model=all-minilm-l6-v2", "/accounts/profile/", "/api/docs/"):
+                 "/runs/new/?model=all-minilm-l6-v2", "/hosts/", "/accounts/profile/", "/api/docs/"):
         answer = browser.get(path)
         assert answer.status_code == 200, (path, answer.status_code)
     token = ApiToken.issue(user, user.memberships.get().workspace, "t")[1]

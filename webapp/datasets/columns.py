@@ -4,6 +4,7 @@ One query a column over the scratch Parquet files, so that memory does not depen
 """
 
 # Column names are quoted by `quoted`; DuckDB itself may read nothing but the scratch files.
+# ruff: noqa: S608
 from __future__ import annotations
 
 from dataclasses import dataclass, field

@@ -5,6 +5,7 @@ a file that breaks a library, or wants more memory than there is, ends this proc
 """
 
 # Column names are quoted by `quoted`; DuckDB itself may read nothing but the scratch files.
+# ruff: noqa: S608
 from __future__ import annotations
 
 import shutil

@@ -17,6 +17,7 @@ from webapp.datasets.listing import DatasetFilter
 from webapp.datasets.models import Dataset
 from webapp.datasets.presentation import shown_columns, shown_rows, split_story
 from webapp.datasets.preview import content_type
+from webapp.datasets.rows import asked_row
 from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
 
@@ -93,7 +94,8 @@ def use_sample(request: Request, slug: str) -> HttpResponse:
 @require_GET
 def detail(request: Request, pk: int) -> HttpResponse:
     dataset = _dataset(request, pk)
-    return tagged(render(request, "datasets/detail.html", _shown(dataset)), tag_of(dataset))
+    context = {**_shown(dataset), "asked_row": asked_row(dataset.version, request.GET)}
+    return tagged(render(request, "datasets/detail.html", context), tag_of(dataset))
 
 
 @polls(Dataset)

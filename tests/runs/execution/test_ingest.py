@@ -164,6 +164,47 @@ def test_half_a_line_waits_for_its_end(tmp_path: Path) -> None:
     assert [(line.event["type"], line.end) for line in file.read()] == [("b", path.stat().st_size)]
 
 
+def test_a_file_of_several_batches_is_read_to_its_end_though_nothing_is_added(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    line = json.dumps({"type": "metric", "at": 1.0, "step": 1, "values": {"loss": 0.5}}).encode() + b"\n"
+    path.write_bytes(line * 40_000)
+    file = EventFile(path)
+    read = []
+    while file.has_more:
+        read += file.read()
+    assert len(read) == 40_000 and read[-1].end == path.stat().st_size and not file.is_behind
+
+
+def test_two_events_on_one_line_are_one_line_that_is_no_event(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b'{"type": "a"},{"type": "b"}\n{"type": "c"}\n')
+    found = [(line.event["type"], line.end) for line in EventFile(path).read()]
+    assert found == [("c", path.stat().st_size)]
+
+
+def test_a_batch_that_overlaps_with_what_was_taken_in_brings_only_the_rest(
+    attempt: Attempt, file: Path
+) -> None:
+    lines = EventFile(file).read()
+    take_in(attempt, lines[:6])
+    take_in(attempt, lines[3:])
+    found = facts(attempt.run_id)
+    other = [message for _, message in found["story"]]
+    assert other == ["Training", "Two rows were skipped.", "Evaluating"]
+    assert found["run"][4] == {"loss": 1.25, "learning_rate": 0.1} and found["offset"] == file.stat().st_size
+
+
+def test_a_phase_that_says_nothing_of_itself_reads_like_a_story(attempt: Attempt, tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    told = [("preparing", "Text classification, full, on CPU"), ("training", ""), ("packaging", "")]
+    lines = [json.dumps({"type": "phase", "at": 1.0, "phase": p, "message": m}) + "\n" for p, m in told]
+    path.write_text("".join(lines))
+    take_in(attempt, EventFile(path).read())
+    assert list(Event.objects.filter(kind="phase").values_list("message", flat=True)) == [
+        "Preparing: Text classification, full, on CPU.", "Training began.", "Packaging the model.",
+    ]  # fmt: skip
+
+
 def test_a_line_that_is_no_event_is_skipped(tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
     path.write_bytes(b'\xff\xfe\nnull\n{"type": 3}\n{"type": "a", "text": "x\\u0000y"}\n')

@@ -12,12 +12,14 @@ import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import InMemoryStorage, default_storage, storages
 
+from runs import lifecycle
 from runs.execution import cached, inputs
+from runs.execution.cache import Cache
 from runs.models import Artifact, Attempt, Run
 from runs.training.events import TrainingFailure
 from runs.training.spec import RunSpec
 from tests.runs.execution.stored import store_rows
-from tests.runs.execution.supervised import Supervised, stored_weights, weights_of
+from tests.runs.execution.supervised import Supervised, stored_weights, until, weights_of
 from webapp import storage
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import DatasetVersion
@@ -182,3 +184,24 @@ def test_a_base_model_in_a_bucket_is_fetched_once_and_checked(
         with pytest.raises(TrainingFailure, match=r"config\.json is not what was stored"):
             inputs.fetch(needs, tmp_path / "three")
         cached.release(tmp_path / "three")
+
+
+def test_what_a_run_uses_stays_in_the_cache_until_the_run_ends(
+    submit: Callable[..., Run],
+    claim: Callable[[], Attempt],
+    supervise: Callable[[Attempt], Supervised],
+    world: dict[str, Any],
+    bucket: None,
+    settings: Any,
+) -> None:
+    settings.CACHE_MAX_BYTES = 1
+    fill(world["dataset_version"])
+    entry = settings.CACHE_DIR / "datasets" / world["dataset_version"].content_hash
+    run = submit(steps=10_000, delay=0.02)
+    running = supervise(claim())
+    until(lambda: Run.objects.get(pk=run.pk).step > 0)
+    Cache().trim()
+    assert sorted(path.name for path in entry.iterdir())[0] == "test-00000-of-00001.parquet"
+    lifecycle.request_cancel(run.pk, None)
+    assert running.wait().status == "cancelled"
+    assert not entry.exists()

@@ -15,7 +15,7 @@ from runs.housekeeping.removal import remove_due
 from runs.models import Attempt, Event, Metric, Removal, Run, StorageRemoval, Worker
 from tests.runs.conftest import Lab, Script, text_of
 from webapp import storage
-from webapp.accounts.models import Membership
+from webapp.accounts.models import Membership, Workspace
 from webapp.catalog.models import BaseModel
 
 from .conftest import keys, remove_now
@@ -165,3 +165,32 @@ def test_the_workspace_reads_who_deleted_what(browser: Client, ended: Callable[.
     browser.post(f"/runs/{run.pk}/delete/")
     assert "The run Old one. Deleted by anna." in text_of(browser.get("/storage/").content.decode())
     assert Removal.objects.get().size_bytes == 2002
+
+
+def test_several_are_ticked_and_deleted_at_once(lab: Lab, browser: Client, ended: Callable[..., Run]) -> None:
+    good, bad, worse = (
+        ended(name="Good"),
+        ended(name="Bad", status="failed"),
+        ended(name="Worse", status="failed"),
+    )
+    lab.run(name="At work", status="running")
+    assert "/runs/delete/?status=failed" in browser.get("/runs/?status=failed&page=1").content.decode()
+    text = text_of(browser.get("/runs/delete/?status=failed").content.decode())
+    assert "Bad Tiny Failed 2.0 KB" in text and "Worse" in text and "Good" not in text
+    assert "At work" not in text_of(browser.get("/runs/delete/").content.decode())
+    answer = browser.post("/runs/delete/", {"run": [bad.pk, worse.pk, "nonsense", "9" * 30]}, follow=True)
+    assert "2 runs deleted." in text_of(answer.content.decode())
+    assert set(Run.objects.values_list("name", flat=True)) == {"Good", "At work"}
+    assert good.artifacts.count() == 2
+
+
+def test_of_several_those_at_work_and_of_others_stay(
+    lab: Lab, browser: Client, ended: Callable[..., Run]
+) -> None:
+    busy = lab.run(name="Busy", status="running")
+    theirs = ended(workspace=Workspace.objects.get(slug="elsewhere"))
+    answer = browser.post("/runs/delete/", {"run": [busy.pk, theirs.pk]}, follow=True)
+    assert "“Busy”: This run cannot be deleted: it is running. Cancel it first." in text_of(
+        answer.content.decode()
+    )
+    assert Run.objects.filter(pk__in=[busy.pk, theirs.pk]).count() == 2

@@ -85,6 +85,9 @@ def test_the_command_shows_them_and_deletes_them_when_told(
     call_command("housekeeping", orphans=True, delete=True, stdout=said)
     assert "9 files deleted: 45 B." in said.getvalue()
     assert len(before) - len(keys()) == 9 and found() == {}
+    for prefix in ("runs/999999", "datasets/999999", "models/gone"):
+        folder = storage.local_path(prefix)
+        assert folder is not None and not folder.exists()
     assert Removal.objects.filter(kind="orphans").count() == 9
     with pytest.raises(CommandError, match="--delete goes with --orphans"):
         call_command("housekeeping", delete=True)

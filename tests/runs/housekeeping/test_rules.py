@@ -128,7 +128,10 @@ def test_the_preview_shows_exactly_what_then_goes(owner: Client, lab: Lab, ended
     }
     assert len(keys(f"runs/{young.pk}")) == 7
     shown = text_of(owner.get("/storage/").content.decode())
-    assert "30 days after its end, checkpoints of runs that succeeded go but for the last one." in shown
+    assert (
+        "Checkpoints of runs that succeeded, but for the last one, go 30 days after the run has ended."
+        in shown
+    )
     assert "Asked for by anna" in shown and "Old one : checkpoints, 1. More than 30 days" in shown
 
 
@@ -280,7 +283,7 @@ def test_a_workspace_whose_round_fails_keeps_none_from_theirs(
 # -- who may ---------------------------------------------------------------------------------------
 def test_members_see_what_goes_and_owners_change_it(lab: Lab, browser: Client) -> None:
     page = text_of(browser.get("/storage/").content.decode())
-    assert "30 days after its end, checkpoints of runs that succeeded go." in page
+    assert "Checkpoints of runs that succeeded go 30 days after the run has ended." in page
     assert "Change the rule" not in page
     assert browser.get("/storage/preview/").status_code == 403
     for address in ("save", "reset"):

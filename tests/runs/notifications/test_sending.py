@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from django.conf import settings as current
+from django.db import connection
 from django.utils import timezone
 
+from runs.execution import dispatch
 from runs.models import Channel, Delivery
-from runs.notifications import channels, outbox, sending
+from runs.notifications import channels, duty, outbox, sending
 from tests.runs.notifications.conftest import EVERYTHING, FAILURE, Ended, Receiver
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Hook = tuple[Channel, str]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def due_again() -> None:
@@ -225,6 +236,68 @@ def test_what_was_given_up_can_be_sent_again(receiver: Receiver, hook: Hook, end
     assert outbox.send_again(the_one(hook[0])) and not outbox.send_again(the_one(hook[0]))
     sending.send_due()
     assert (the_one(hook[0]).status, the_one(hook[0]).attempts) == ("sent", 1)
+
+
+def test_a_round_of_the_dispatcher_sends_finds_stalls_and_does_not_wait(
+    lab: Any, receiver: Receiver, hook: Hook, end_a_run: Ended, worker: Any
+) -> None:
+    receiver.hold.clear()
+    end_a_run()
+    slow = lab.run(name="Slow", status="running", attempt=1, phase="training")
+    long_ago = timezone.now() - timedelta(minutes=20)
+    slow.attempts.create(
+        number=1, worker=worker, started_at=long_ago, lease_until=timezone.now() + timedelta(hours=1)
+    )
+    dispatch.dispatch_once()  # comes back though the receiver has not answered
+    assert slow.events.get().message == "No step for 20 minutes."
+    receiver.hold.set()
+    until(lambda: Delivery.objects.filter(type="run.succeeded", status="sent", in_app=False).exists())
+    dispatch.dispatch_once()
+    until(lambda: Delivery.objects.filter(type="run.stalled", status="sent", in_app=False).exists())
+    assert duty._sender is not None
+    duty._sender.close()
+    duty._sender = None
+
+
+def test_a_dispatcher_that_is_killed_while_it_sends_loses_nothing(
+    receiver: Receiver, hook: Hook, end_a_run: Ended, settings: Any
+) -> None:
+    receiver.hold.clear()
+    end_a_run()
+    with dispatcher(receiver):
+        until(lambda: len(receiver.got) == 1)
+    assert the_one(hook[0]).status == "pending" and sending.claim() is None
+    receiver.hold.set()
+    Delivery.objects.update(claimed_until=timezone.now() - timedelta(seconds=1))  # two minutes later
+    with dispatcher(receiver):
+        until(lambda: the_one(hook[0]).status == "sent")
+    first, second = receiver.got
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+
+
+@contextlib.contextmanager
+def dispatcher(receiver: Receiver) -> Iterator[None]:
+    """`manage.py dispatcher` on this test's database; it ends by SIGKILL."""
+    database = connection.settings_dict
+    host = database["HOST"]
+    named = f"{quote(database['USER'])}:{quote(database['PASSWORD'])}" if database["USER"] else ""
+    where = quote(host, safe="") if host.startswith("/") else host
+    port = f":{database['PORT']}" if database["PORT"] else ""
+    environment = {
+        **os.environ,
+        "DATABASE_URL": f"postgres://{named}@{where}{port}/{database['NAME']}",
+        "SECRET_KEY": current.SECRET_KEY,
+        "TUNEBOARD_ALLOW_PRIVATE_ADDRESSES": "127.0.0.0/8,::1",
+        "TUNEBOARD_DISPATCH_SECONDS": "0.2",
+    }
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "manage.py"), "dispatcher"], env=environment, cwd=ROOT
+    )
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_old_messages_go_and_those_that_wait_stay(hook: Hook, end_a_run: Ended) -> None:

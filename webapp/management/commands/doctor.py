@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
-import subprocess
+import smtplib
 import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
+import pynvml
 import redis
 from django.conf import settings
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
+from django.core.mail import get_connection
 from django.core.management.base import BaseCommand
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.utils import DatabaseError
 
+from runs.execution import admission, hosts, telemetry
+from runs.models import Worker
 from webapp.catalog.starters import all_starters
 
 LARGEST_SKEW = 5.0  # seconds; leases are 60
@@ -104,17 +108,40 @@ def training() -> str:
 
 
 def devices() -> str:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return "no NVIDIA GPU: this host trains on its CPU"
-    query = [program, "--query-gpu=name,memory.total", "--format=csv,noheader"]
     try:
-        asked = subprocess.run(query, capture_output=True, text=True, timeout=30)
-    except (subprocess.TimeoutExpired, OSError) as error:
-        raise Wrong(f"nvidia-smi fails: {error}. See whether the driver works.") from error
-    if asked.returncode:
-        raise Wrong(f"nvidia-smi fails: {asked.stdout.strip() or asked.stderr.strip()}")
-    return "; ".join(asked.stdout.strip().splitlines())
+        if not telemetry.open_nvml():
+            return "no NVIDIA GPU: this host trains on its CPU"
+        telemetry.driver_versions(strict=True)
+    except pynvml.NVMLError as error:
+        raise Wrong(f"NVIDIA's driver fails: {error}. See whether nvidia-smi works.") from error
+    found = telemetry.gpus()
+    lost = [
+        f"GPU {device['index']}: {device['error']}"
+        for device in telemetry.sample(found)["devices"]
+        if device.get("error")
+    ]
+    if lost:
+        raise Wrong(f"{'; '.join(lost)}. A restart of the host may bring it back.")
+    names = "; ".join(f"{device['name']}, {device['memory_bytes'] / 2**30:.0f} GiB" for device in found)
+    return names or "no GPU that CUDA_VISIBLE_DEVICES lets a worker use"
+
+
+def versions() -> str:
+    """Workers that are online run what this host runs."""
+    online = [worker for worker in Worker.objects.order_by("name") if worker.is_online]
+    mine = hosts.own_version()
+    others = [
+        f"{worker.name} runs {admission.own_version_of(worker)}"
+        for worker in online
+        if not hosts.same_version(mine, admission.own_version_of(worker))
+    ]
+    if others:
+        refused = " (and is refused)" if settings.REFUSE_OTHER_VERSIONS else ""
+        raise Wrong(f"this host runs {mine}, but {'; '.join(others)}{refused}. Upgrade one of them.")
+    web = admission.deployed()
+    if web is not None and not hosts.same_version(mine, web.version):
+        raise Wrong(f"this host runs {mine}, the web server {web.version}. Upgrade one of them.")
+    return f"{mine}, as {len(online)} worker{'s' if len(online) != 1 else ''} online"
 
 
 def starters() -> str:
@@ -122,6 +149,19 @@ def starters() -> str:
     if missing:
         raise Wrong(f"not installed: {', '.join(missing)}. `make run` installs them.")
     return f"{len(all_starters())} installed"
+
+
+def mail() -> str:
+    if not settings.SMTP_URL:
+        return "not set up: nobody can be told by e-mail (TUNEBOARD_SMTP_URL)"
+    server = f"{settings.EMAIL_HOST}:{settings.EMAIL_PORT}"
+    try:
+        opened: Any = get_connection("django.core.mail.backends.smtp.EmailBackend", timeout=5)
+        opened.open()
+        opened.close()
+    except (smtplib.SMTPException, OSError) as error:
+        raise Wrong(f"{server} does not take mail: {error}. Is TUNEBOARD_SMTP_URL right?") from error
+    return f"{server} takes mail"
 
 
 CHECKS: dict[str, Callable[[], str]] = {
@@ -133,7 +173,9 @@ CHECKS: dict[str, Callable[[], str]] = {
     "disk": disk,
     "training": training,
     "devices": devices,
+    "versions": versions,
     "starters": starters,
+    "mail": mail,
 }
 
 
