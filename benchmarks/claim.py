@@ -65,7 +65,7 @@ def full_table(rows: int, workspaces: int, claims: int) -> None:
     from django.utils import timezone
 
     from runs import lifecycle
-    from runs.models import Run, Usage, Worker
+    from runs.models import Attempt, Run, Usage, Worker
     from webapp.accounts.models import Workspace
     from webapp.catalog.models import BaseModel
 
@@ -115,8 +115,12 @@ def full_table(rows: int, workspaces: int, claims: int) -> None:
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE runs_run")
 
+    at_work: list[Attempt] = []
+
     def claim() -> None:
-        assert lifecycle.claim(worker, worker.queues) is not None
+        attempt = lifecycle.claim(worker, worker.queues)
+        assert attempt is not None
+        at_work.append(attempt)
 
     print(f"{rows:,} runs, half of them queued, in {workspaces} workspaces; milliseconds a claim")
     print(f"{'':>14} {'median':>8} {'p95':>8} {'worst':>8}")
@@ -133,6 +137,8 @@ def full_table(rows: int, workspaces: int, claims: int) -> None:
             began = time.perf_counter()
             take()
             took.append(1000 * (time.perf_counter() - began))
+            if len(at_work) > 20:  # so many run at once
+                lifecycle.succeed(at_work.pop(0), {})
         took.sort()
         medians.append(took[claims // 2])
         print(f"{name:>14} {took[claims // 2]:>8.2f} {took[int(claims * 0.95)]:>8.2f} {took[-1]:>8.2f}")

@@ -281,11 +281,12 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
     offers = routing.offers(worker, queues, devices)
     passed_over: list[int] = []
     with transaction.atomic():
-        now = choice.take_turn()
+        choice.take_turn()
         if capacity.promised(worker) or not takes_runs(worker):
             return None
         while (run_id := choice.next_run(offers, passed_over)) is not None:
-            if choice.lock(run_id):  # or else somebody is changing it at this moment
+            now = choice.lock(run_id)
+            if now is not None:  # or else somebody is changing it at this moment
                 others = capacity.others_for(run_id, worker)
                 if others is not None:
                     return _begin(run_id, worker, others, now)

@@ -69,15 +69,12 @@ LIMIT 1
 """  # noqa: S608 – of constants alone
 
 LOCK = """
-SELECT 1 FROM runs_run WHERE id = %s AND status = 'queued' AND waits_for = '' FOR UPDATE SKIP LOCKED
+SELECT clock_timestamp() FROM runs_run WHERE id = %s AND status = 'queued' AND waits_for = '' FOR UPDATE SKIP LOCKED
 """
 
 
-def take_turn() -> datetime:
-    """Wait until no other claim is under way; for the rest of the transaction none will be.
-
-    Returns the time by the database's clock, which is that of leases.
-    """
+def take_turn() -> None:
+    """Wait until no other claim is under way; for the rest of the transaction none will be."""
     with connection.cursor() as cursor:
         # jit: compiling this small statement takes longer than running it, whatever the planner guesses.
         cursor.execute(
@@ -85,9 +82,6 @@ def take_turn() -> datetime:
             "set_config('jit', 'off', true), pg_advisory_xact_lock(%s)",
             [f"{STUCK_SECONDS}s", TURN],
         )
-        cursor.execute("SELECT clock_timestamp()")  # after the wait
-        now: datetime = cursor.fetchone()[0]
-        return now
 
 
 def next_run(offers: Mapping[str, int | None], skip: Iterable[int] = ()) -> int | None:
@@ -108,8 +102,12 @@ def next_run(offers: Mapping[str, int | None], skip: Iterable[int] = ()) -> int 
     return None if row is None else int(row[0])
 
 
-def lock(run_id: int) -> bool:
-    """Lock a run that is still ready; False if it is not, or if somebody is changing it at this moment."""
+def lock(run_id: int) -> datetime | None:
+    """Lock a run that is still ready; None if it is not, or if somebody is changing it at this moment.
+
+    Returns the time by the database's clock, which is that of leases.
+    """
     with connection.cursor() as cursor:
         cursor.execute(LOCK, [run_id])
-        return cursor.fetchone() is not None
+        row = cursor.fetchone()
+    return None if row is None else row[0]

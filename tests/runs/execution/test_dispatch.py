@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import redis
 from django.conf import settings as current
+from django.db import connection
 from django.utils import timezone
 
 from runs import lifecycle
@@ -207,7 +208,12 @@ def test_two_dispatchers_at_once_take_a_lost_run_back_once(
     run = submit()
     attempt = claim()
     Attempt.objects.filter(pk=attempt.pk).update(lease_until=timezone.now() - timedelta(seconds=1))
-    threads = [threading.Thread(target=dispatch.dispatch_once) for _ in range(4)]
+
+    def dispatch_and_leave() -> None:
+        dispatch.dispatch_once()
+        connection.close()
+
+    threads = [threading.Thread(target=dispatch_and_leave) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
