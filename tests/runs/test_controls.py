@@ -279,7 +279,7 @@ def test_a_run_that_no_worker_could_hold_says_so_before_and_after_its_launch(
             "/runs/new/", {"model": "tiny", "dataset": lab.dataset.pk, "method": "full"}
         ).content.decode()
     )
-    assert lacks in form and "You can launch it all the same" in form and "Memory about" in form
+    assert lacks in form and "You can launch it all the same" in form and "Memory of a device about" in form
     made = script.post("runs", {"model": "tiny", "dataset": lab.dataset.pk, "method": "full"})
     assert made.status_code == 201 and made.json()["waiting"]["blocked"] is True
     assert lacks in made.json()["waiting"]["reason"] and made.json()["memory_bytes"] > 10**11

@@ -53,12 +53,14 @@ def train(workdir: Path) -> Path:
     return workdir
 
 
-def stored(workdir: Path, elsewhere: Path) -> dict[str, str | None]:
+def stored(workdir: Path, elsewhere: Path, until: int | None = None) -> dict[str, str | None]:
     """What of a trainer's checkpoints a worker has in storage: of the spec, where the newest and the best lie.
 
-    Everything else that the trainer had on its disk is gone.
+    Everything else that the trainer had on its disk is gone. `until`: as of this step.
     """
-    announced = events_of(workdir, "checkpoint")
+    announced = [
+        event for event in events_of(workdir, "checkpoint") if until is None or event["step"] <= until
+    ]
     newest = announced[-1:]
     best = [event for event in announced if event["is_best"]][-1:]
     for event in (*newest, *best):

@@ -15,14 +15,25 @@ from typing import Any
 import pytest
 
 from runs.training.spec import DatasetRef, ModelRef
+from tests.training.resuming import points, stored, weights
 
 from .conftest import QUICK, events_of, start, train_here
 from .talking import language_model, questions, roles
-from .test_resume import SETTINGS, keep_announced, points, wait_for_checkpoint, weights
 
 pytestmark = pytest.mark.slow
 Make = Callable[[str], ModelRef]
 Write = Callable[..., Path]
+# Two micro-batches a step; logs and saves so that a resume falls between two points of the curve.
+SETTINGS = {
+    **QUICK,
+    "num_train_epochs": 3,
+    "save_steps": 4,
+    "eval_steps": 6,
+    "logging_steps": 3,
+    "per_device_train_batch_size": 4,
+    "gradient_accumulation_steps": 2,
+    "learning_rate": 1e-3,
+}
 TWO = {"processes": 2, "strategy": "ddp"}
 STRATEGIES = pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
 
@@ -34,6 +45,19 @@ def finished(workdir: Path, status: int = 0) -> str:
     text = output.decode(errors="replace")
     assert process.returncode == status, text
     return text
+
+
+def wait_for_checkpoint(workdir: Path, step: int, process: Any) -> None:
+    for _ in range(3000):
+        try:
+            told = events_of(workdir, "checkpoint")
+        except (FileNotFoundError, ValueError):  # none yet, or the last line is being written
+            told = []
+        if any(event["step"] >= step for event in told):
+            return
+        assert process.poll() is None, process.stdout.read().decode()
+        time.sleep(0.05)
+    pytest.fail(f"no checkpoint of step {step}")
 
 
 def alive(pid: int) -> bool:
@@ -175,9 +199,6 @@ def resume(
     until: int = 0,
 ) -> None:
     """Go on from what a worker would have stored, and come to the same points and weights."""
-    kept = [int(path.name.split("-")[1]) for path in (before / "checkpoints").iterdir()]
-    newest, best = keep_announced(before, elsewhere / "stored", until or max(kept))
-    shutil.rmtree(before / "checkpoints")
     resumed = write_spec(
         model,
         texts,
@@ -185,8 +206,7 @@ def resume(
         "resumed",
         settings=settings,
         attempt=2,
-        resume_from=str(newest),
-        best_checkpoint=str(best) if best else None,
+        **stored(before, elsewhere / "stored", until or None),
         **both,
     )
     finished(resumed)

@@ -17,6 +17,7 @@ from runs.execution import checkpoints, lease, tidying
 from runs.execution.dispatch import reap
 from runs.execution.lease import Lease
 from runs.execution.outages import through_outages
+from runs.execution.pool import Pool
 from runs.execution.slots import Slot
 from runs.lifecycle import LeaseLost
 from runs.models import Artifact, Attempt, Checkpoint, Run, Worker
@@ -177,7 +178,7 @@ def test_a_slot_lives_on_after_a_fault(worker: Worker, transactional_db: None, s
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(lifecycle, "claim", fail_first)
-    slot = Slot(1, worker, None, stopping)
+    slot = Slot(1, worker, Pool([], 1), stopping)
     slot.thread.start()
     try:
         until(lambda: len(looked) > 2)
