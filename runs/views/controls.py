@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 from django.contrib import messages
 from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect
+from django.shortcuts import redirect
 from django.views.decorators.http import require_POST
 
 from runs import extending, lifecycle
 from runs.launch import LaunchError
 from runs.models import Run
-from webapp.accounts.access import editor_required
+from runs.views.changing import run_to_change
 from webapp.requests import Request
 
 
 def _ask(request: Request, pk: int, action: Callable[[Run], object], done: str) -> HttpResponse:
-    run = get_object_or_404(Run.objects.visible_to(request.user).select_related("workspace"), pk=pk)
+    run = run_to_change(request, pk)
     try:
         action(run)
     except (lifecycle.NotAllowed, LaunchError) as refused:
@@ -28,34 +28,29 @@ def _ask(request: Request, pk: int, action: Callable[[Run], object], done: str) 
 
 
 @require_POST
-@editor_required
 def cancel(request: Request, pk: int) -> HttpResponse:
     done = "The run is being cancelled."
     return _ask(request, pk, lambda run: lifecycle.request_cancel(run.pk, request.user), done)
 
 
 @require_POST
-@editor_required
 def pause(request: Request, pk: int) -> HttpResponse:
     done = "The run is being paused."
     return _ask(request, pk, lambda run: lifecycle.request_pause(run.pk, request.user), done)
 
 
 @require_POST
-@editor_required
 def resume(request: Request, pk: int) -> HttpResponse:
     done = "The run goes on as soon as a worker is free."
     return _ask(request, pk, lambda run: lifecycle.resume(run.pk, request.user), done)
 
 
 @require_POST
-@editor_required
 def retry(request: Request, pk: int) -> HttpResponse:
     return _ask(request, pk, lambda run: lifecycle.retry(run.pk, request.user), "The run is queued again.")
 
 
 @require_POST
-@editor_required
 def extend(request: Request, pk: int) -> HttpResponse:
     """To as many epochs or steps in all as the form says."""
     asked = {name: request.POST[name] for name in ("num_train_epochs", "max_steps") if name in request.POST}
@@ -64,7 +59,6 @@ def extend(request: Request, pk: int) -> HttpResponse:
 
 
 @require_POST
-@editor_required
 def priority(request: Request, pk: int) -> HttpResponse:
     def change(run: Run) -> None:
         wanted = request.POST.get("priority", "").upper()
@@ -76,7 +70,6 @@ def priority(request: Request, pk: int) -> HttpResponse:
 
 
 @require_POST
-@editor_required
 def start(request: Request, pk: int) -> HttpResponse:
     done = "The run waits for nothing but a worker now."
     return _ask(request, pk, lambda run: lifecycle.start_now(run.pk, request.user), done)

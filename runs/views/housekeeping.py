@@ -8,7 +8,7 @@ from functools import wraps
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_http_methods, require_POST
 
 from runs import lifecycle
@@ -19,8 +19,9 @@ from runs.housekeeping.keeping import keep_run
 from runs.housekeeping.use import measure
 from runs.listing import RunFilter
 from runs.models import HousekeepingReport, Run
+from runs.views.changing import run_to_change
 from webapp import storage
-from webapp.accounts.access import editor_required, may_edit, owner_required
+from webapp.accounts.access import editor_required, owner_required
 from webapp.accounts.models import Membership
 from webapp.requests import Request
 
@@ -166,17 +167,9 @@ def delete_orphans(request: HttpRequest) -> HttpResponse:
 
 
 # -- of one run --------------------------------------------------------------------------------------
-def _own_run(request: Request, pk: int) -> Run:
-    """A run that this person may change; 404 if they may not see it, 403 if they may only look."""
-    run: Run = get_object_or_404(Run.objects.visible_to(request.user), pk=pk)
-    if not may_edit(request.user, run.workspace):
-        raise PermissionDenied("You may look at this run but not change it.")
-    return run
-
-
 @require_POST
 def delete(request: Request, pk: int) -> HttpResponse:
-    run = _own_run(request, pk)
+    run = run_to_change(request, pk)
     try:
         delete_run(run, request.user)
     except lifecycle.NotAllowed as refused:
@@ -208,7 +201,7 @@ def delete_several(request: Request) -> HttpResponse:
 @require_POST
 def keep(request: Request, pk: int) -> HttpResponse:
     """Keep the run from all rules, or with `keep=no` no longer."""
-    run = _own_run(request, pk)
+    run = run_to_change(request, pk)
     wanted = request.POST.get("keep", "yes") != "no"
     keep_run(run, wanted, request.user)
     messages.success(

@@ -366,6 +366,21 @@ def test_a_token_launches_nothing_with_what_is_not_theirs(theirs: Theirs) -> Non
     assert SECRET not in body_of(answer) and Run.objects.count() == 1
 
 
+def test_viewers_change_no_run_from_a_workspace_of_their_own_either(theirs: Theirs) -> None:
+    viewer = create_user("vic")  # owns a workspace, and is in it now
+    Membership.objects.create(user=viewer, workspace=theirs.workspace, role=Membership.Role.VIEWER)
+    client = Client()
+    client.force_login(viewer)
+    before = facts_of(theirs)
+    assert client.get(f"/runs/{theirs.run.pk}/").status_code == 200
+    tried = [address for address in addresses() if address.route.startswith("runs/<int:pk>/")]
+    assert len(tried) > 10
+    for address in tried:
+        answer = client.post(theirs.path(address.route))
+        assert answer.status_code in {403, 405}, (address, answer.status_code)
+    assert facts_of(theirs) == before
+
+
 def test_viewers_change_nothing(theirs: Theirs) -> None:
     viewer = create_user("vic")
     Membership.objects.filter(user=viewer).delete()
