@@ -109,6 +109,7 @@ def test_a_run_moves_between_hosts_that_share_nothing_but_a_bucket(
     assert told == [
         "Submitted.",
         f"Started on {host}.",
+        "The worker is shutting down: saving a checkpoint.",
         "The worker is shutting down; the run goes back to the queue.",
         f"Started on {host}.",
         f"Going on from the checkpoint of step {stopped_at}.",
