@@ -285,9 +285,10 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
         if capacity.promised(worker) or not takes_runs(worker):
             return None
         while (run_id := choice.next_run(offers, passed_over)) is not None:
-            now = choice.lock(run_id)
-            if now is not None:  # or else somebody is changing it at this moment
-                others = capacity.others_for(run_id, worker)
+            locked = choice.lock(run_id)
+            if locked is not None:  # or else somebody is changing it at this moment
+                now, nodes = locked
+                others = capacity.others_for(run_id, worker) if nodes > 1 else []
                 if others is not None:
                     return _begin(run_id, worker, others, now)
             passed_over.append(run_id)
@@ -300,7 +301,7 @@ def _begin(run_id: int, worker: Worker, others: Sequence[Worker], now: datetime)
     `worker` leads it. The `others` hear of their part, if they do not look by themselves before.
     """
     lease_until = now + timedelta(seconds=settings.LEASE_SECONDS)
-    with transaction.atomic():
+    with transaction.atomic(savepoint=False):
         run = _change(
             "started",
             run_id,
