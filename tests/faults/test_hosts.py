@@ -188,7 +188,9 @@ def test_a_worker_that_is_killed_lets_the_other_go_and_the_run_goes_on_later(
     hosts.cluster.wait_for_success(small)
     hosts.start(victim)
     check(hosts, run, undisturbed)
-    assert outcomes(hosts, run) == ["lost", "succeeded"]
+    # A worker counts as online for a lease after its last word: it may be given its part once more, in vain.
+    *lost, last = outcomes(hosts, run)
+    assert last == "succeeded" and set(lost) == {"lost"} and len(lost) <= 2
 
 
 def test_a_worker_that_is_told_to_leave_has_the_run_saved_and_given_back(
