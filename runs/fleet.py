@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from django.conf import settings
 from django.db.models import QuerySet
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from runs.charts import Chart, Line
 from runs.execution import admission, hosts
 from runs.models import Attempt, Deployment, Run, Worker
+from runs.models.worker import online as workers_online
 
 VERSION_ORDER = ("tuneboard", "driver", "cuda", "python", "torch", "transformers")
 HIDDEN = "a run of another workspace"
@@ -55,8 +54,7 @@ class Fleet:
 
 def fleet() -> Fleet:
     """The workers that have been heard of within a lease."""
-    heard_since = Now() - timedelta(seconds=settings.LEASE_SECONDS)
-    online = list(Worker.objects.filter(last_seen_at__gte=heard_since))
+    online = list(workers_online())
     deployment = admission.deployed() if online else None
     refused = [worker for worker in online if admission.refusal(worker, deployment)]
     draining = [worker for worker in online if worker.draining and worker not in refused]

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
-from django.db.models import Q, QuerySet
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from runs.execution.admission import takes_runs
 from runs.execution.pool import gpus_of
 from runs.models import Attempt, Node, Run, Worker
 from runs.models.run import READY
+from runs.models.worker import online
 from runs.queueing import routing
 
 SAME_VERSIONS = ("tuneboard", "torch", "transformers")
@@ -34,14 +35,6 @@ class Room:
 
     def holds(self, queue: str) -> bool:
         return self.slots > 0 and self.gpus >= gpus_of(queue)
-
-
-def online() -> QuerySet[Worker]:
-    """Workers that have been heard of within a lease."""
-    found: QuerySet[Worker] = Worker.objects.filter(
-        last_seen_at__gt=Now() - timedelta(seconds=settings.LEASE_SECONDS)
-    )
-    return found
 
 
 def rooms(workers: Iterable[Worker]) -> dict[int, Room]:

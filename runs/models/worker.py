@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Now
 from django.utils import timezone
 
 
@@ -38,6 +41,14 @@ class Worker(models.Model):
     def is_online(self) -> bool:
         """Whether it has been heard of within a lease."""
         return (timezone.now() - self.last_seen_at).total_seconds() <= settings.LEASE_SECONDS
+
+
+def online() -> models.QuerySet[Worker]:
+    """Workers that have been heard of within a lease, by the database's clock."""
+    found: models.QuerySet[Worker] = Worker.objects.filter(
+        last_seen_at__gte=Now() - timedelta(seconds=settings.LEASE_SECONDS)
+    )
+    return found
 
 
 class WorkerSample(models.Model):

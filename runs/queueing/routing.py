@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
-
-from django.conf import settings
-from django.utils import timezone
 
 from runs.execution import admission
 from runs.models import Run, Worker
+from runs.models.worker import online as heard_of
 from webapp.templatetags.ui import size
 
 # An estimate may be too high by about a quarter (runs/advice/memory.py): a run is kept from a device only
@@ -19,8 +16,7 @@ TOLERANCE = 1.25
 
 def online() -> list[Worker]:
     """Those heard of within a lease."""
-    since = timezone.now() - timedelta(seconds=settings.LEASE_SECONDS)
-    return list(Worker.objects.filter(last_seen_at__gte=since))
+    return list(heard_of())
 
 
 def taking(workers: Iterable[Worker]) -> list[Worker]:
