@@ -7,19 +7,20 @@ is not chosen, or no longer fits, is the suggested one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from django.db.models.functions import Lower
 
-from runs.advice.fitting import fitting_tasks, tasks_of_model, why_not_dataset, why_not_model
+from runs import offers
+from runs.advice.fitting import fitting_tasks, tasks_of_model, why_not_dataset
 from runs.advice.memory import Memory, estimate
 from runs.advice.methods import Advice, optimiser_steps, suggested_method
 from runs.fleet import Fleet, fleet
 from runs.forms import ColumnsForm, NameForm, SettingsForm, WhenForm
 from runs.launch import queue_for_now
 from runs.models import Run
+from runs.offers import Option, Refused
 from runs.queueing.routing import online, why_nowhere
 from runs.repeating import copy_name, scheduling_of
 from runs.spreading import ALONE, Spread, SpreadForm, batch_sentence, what_is_missing
@@ -38,24 +39,6 @@ def _number(text: Any) -> float | None:
         return float(text)
     except (TypeError, ValueError):
         return None
-
-
-@dataclass(frozen=True)
-class Option:
-    """A model or dataset that is offered."""
-
-    thing: Any
-    chosen: bool
-    note: str = ""  # why choosing it takes something else out
-    tasks: tuple[str, ...] = ()  # titles of what it can be used for
-
-
-@dataclass(frozen=True)
-class Refused:
-    """One that is not offered, and why."""
-
-    name: str
-    reason: str
 
 
 class Choosing:
@@ -136,48 +119,20 @@ class Choosing:
     @cached_property
     def models(self) -> list[Option]:
         """Models that can be trained; those that fit the chosen dataset first."""
-        options = []
-        for model in self._models:
-            tasks = tasks_of_model(model)
-            if not tasks:
-                continue
-            fits = not self.version or fitting_tasks(model, self.version)
-            note = (
-                ""
-                if fits or model == self.model or self.dataset is None
-                else f"needs other data than {self.dataset.name}"
-            )
-            options.append(Option(model, model == self.model, note, tuple(task.title for task in tasks)))
-        return sorted(options, key=lambda option: bool(option.note))
+        return offers.models(self._models, self.model, self.dataset)
 
     @cached_property
     def refused_models(self) -> list[Refused]:
-        return [
-            Refused(model.name, why_not_model(model, all_tasks()))
-            for model in self._models
-            if not tasks_of_model(model)
-        ]
+        return offers.refused_models(self._models)
 
     @cached_property
     def datasets(self) -> list[Option]:
         """Datasets that fit the model."""
-        options = []
-        for dataset in self._datasets:
-            tasks = fitting_tasks(self.model, dataset.version)
-            if tasks:
-                options.append(
-                    Option(dataset, dataset == self.dataset, "", tuple(task.title for task in tasks))
-                )
-        return options
+        return offers.datasets(self._datasets, self.model, self.dataset)
 
     @cached_property
     def refused_datasets(self) -> list[Refused]:
-        tasks = tasks_of_model(self.model) if self.model else list(all_tasks())
-        return [
-            Refused(dataset.name, why_not_dataset(dataset.version, tasks))
-            for dataset in self._datasets
-            if dataset.version and not fitting_tasks(self.model, dataset.version)
-        ]
+        return offers.refused_datasets(self._datasets, self.model)
 
     # -- task and method ---------------------------------------------------------------------------
     @cached_property

@@ -1,6 +1,6 @@
 """What workers have free, by the database: the same answer for whoever asks, on any host.
 
-A run is claimed by a worker that has room for it (runs/lifecycle.py). One on several hosts is claimed by one
+A run is claimed by a worker that has room for it (runs/lifecycle/). One on several hosts is claimed by one
 of them for all, in one transaction, so that they begin together or not at all and nobody holds a host
 while waiting for others. Claims are made one after the other (runs/queueing/choice.py), so no place is
 given away twice.

@@ -1,6 +1,6 @@
 """Runs on several hosts: all of their hosts begin together or none does, and all let go together.
 
-One worker claims for all (runs/lifecycle.py, runs/execution/capacity.py): it gets the attempt, leads and trains
+One worker claims for all (runs/lifecycle/, runs/execution/capacity.py): it gets the attempt, leads and trains
 rank 0, and each other one gets a Node. The others learn of it by a message on a queue of their own, and by
 looking now and then.
 

@@ -7,16 +7,13 @@ inputs, copying checkpoints, storing the result) is done by a second thread mean
 from __future__ import annotations
 
 import dataclasses
-import errno
 import logging
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -24,7 +21,9 @@ from django.db import connection
 
 from runs import lifecycle
 from runs.execution import cached, checkpoints, failures, gang, inputs, leftovers, outputs, stopping, tidying
+from runs.execution.copies import Copies
 from runs.execution.event_file import EventFile
+from runs.execution.file_thread import FileThread, Stopped, StorageAway, is_disk_full
 from runs.execution.ingest import take_in
 from runs.execution.lease import LOOK_SECONDS, Lease
 from runs.execution.log_keeper import LogKeeper
@@ -40,17 +39,8 @@ T = TypeVar("T")
 TICK_SECONDS = 0.1
 EVENTS_SECONDS = 0.5  # between two batches of events
 LOG_SECONDS = 0.5  # between two pieces of the log; with the page's poll they are seen within 2 s
-STORAGE_WAITS = (1.0, 3.0, 9.0, 27.0, 60.0)  # seconds between tries to reach a storage that is away
 NO_ROOM_BYTES = 4 << 20
 DONE, FAILED_FOR_A_REASON, STOPPED, LOST = 0, 1, 3, 4  # the trainer's exit statuses
-
-
-class Stopped(Exception):
-    """The attempt is to end before its training has begun."""
-
-
-class StorageAway(Exception):
-    """Files could not be fetched or stored, however often it was tried."""
 
 
 class Supervision:
@@ -80,17 +70,15 @@ class Supervision:
         self._events = EventFile(self._workdir / "events.jsonl")
         self._ending: dict[str, Any] = {}
         self._artifacts: dict[str, Any] | None = None
-        self._copies: list[tuple[dict[str, Any], Future[int], Path]] = []  # event, copying, its source
-        self._copied = 0
         self._asked_at: float | None = None
         self._limit: TimeLimit | None = None
         self._time_is_up = False
         self._started = time.monotonic()
         self._log = LogKeeper(attempt, self._workdir / "log.txt")
         self._next_log = self._next_events = 0.0
-        self._abandoned = threading.Event()
-        self._files = ThreadPoolExecutor(1, thread_name_prefix=f"files-{attempt.pk}")
         self._lease = Lease(attempt, on_expiry=trainer.kill)
+        self._files = FileThread(f"files-{attempt.pk}", self._lease)
+        self._copies = Copies(attempt, self._workdir, self._files)
 
     def run(self) -> None:
         """To the end, whatever that is. Never raises for what goes wrong with one run."""
@@ -104,12 +92,9 @@ class Supervision:
             log.exception("%s: cannot go on.", name)
             self._end_by_fault(error)
         finally:
-            self._abandoned.set()
             self._trainer.kill()
-            for pending in self._copies:
-                pending[1].cancel()
-            self._files.submit(self._tidy)  # the last that this thread does
-            self._files.shutdown(wait=False)
+            self._copies.cancel()
+            self._files.abandon(last=self._tidy)
             self._lease.end()
             shutil.rmtree(self._workdir, ignore_errors=True)
             cached.release(self._workdir)
@@ -145,7 +130,7 @@ class Supervision:
         leftovers.note_process(self._workdir, self._trainer.pid)
         needs = self._store(lambda: inputs.needs_of(self._attempt, self._versions))
         self._limit = self._store(lambda: stopping.limit_of(self._attempt))
-        found = self._patiently(lambda: inputs.fetch(needs, self._workdir), unless_stopped=True)
+        found = self._files.do_patiently(lambda: inputs.fetch(needs, self._workdir), stop=self._must_stop)
         for step, reason in found.damaged.items():
             self._store(partial(checkpoints.forget, self._attempt, step, reason))
         if found.resumed_from is not None:
@@ -213,7 +198,7 @@ class Supervision:
         for line in lines:
             event = line.event
             if event["type"] == "checkpoint":
-                self._copy_checkpoint(event)
+                self._copies.begin(event)
             elif event["type"] == "artifacts":
                 self._artifacts = event
             elif event["type"] in {"done", "stopped", "failed", "lost"}:
@@ -221,45 +206,19 @@ class Supervision:
         self._store(lambda: take_in(self._attempt, lines))
         return bool(lines)
 
-    def _copy_checkpoint(self, event: dict[str, Any]) -> None:
-        """Begin copying a checkpoint to storage, from links that its deletion by the trainer leaves."""
-        step = int(event["step"])
-        if keep := event.get("keep"):
-            for earlier, copy, _ in self._copies:
-                if earlier["step"] not in keep and earlier["step"] != step:
-                    copy.cancel()  # overtaken before its turn came
-        source = (self._workdir / event["path"]).resolve()
-        self._copied += 1  # the same step may be announced again while its first copy is under way
-        links = self._workdir / "outbox" / f"{self._copied}-{step}"
-        if not source.is_relative_to(self._workdir.resolve()):
-            raise ValueError(f"the checkpoint {event['path']} lies outside the work folder")
-        try:
-            checkpoints.snapshot(source, links)
-        except FileNotFoundError:
-            log.info("The checkpoint of step %s was replaced before it could be stored.", step)
-            shutil.rmtree(links, ignore_errors=True)
-            return
-        prefix = checkpoints.prefix_of(self._attempt, step)
-        copy = self._files.submit(checkpoints.store, links, prefix, self._may_go_on)
-        self._copies.append((event, copy, links))
-
     def _finish_copies(self) -> None:
         """Give the checkpoints that have arrived in storage their rows."""
-        while self._copies and self._copies[0][1].done():
-            event, copy, links = self._copies.pop(0)
-            shutil.rmtree(links, ignore_errors=True)
+        for copy in self._copies.finished():
             try:
-                size = copy.result()
-            except CancelledError:
-                continue
+                size = copy.copying.result()
             except Exception as error:
-                if _is_disk_full(error):
+                if is_disk_full(error):
                     raise
-                log.warning("The checkpoint of step %s could not be stored.", event["step"], exc_info=True)
-                message = f"The checkpoint of step {event['step']} could not be stored: {error}"
+                log.warning("The checkpoint of step %s could not be stored.", copy.step, exc_info=True)
+                message = f"The checkpoint of step {copy.step} could not be stored: {error}"
                 self._store(partial(checkpoints.tell, self._attempt, "message", message))
-                continue
-            self._store(partial(checkpoints.record, self._attempt, event, size))
+            else:
+                self._store(partial(checkpoints.record, self._attempt, copy.event, size))
 
     def _show_log(self) -> None:
         now = time.monotonic()
@@ -317,10 +276,7 @@ class Supervision:
 
     def _succeed(self) -> None:
         extendable = self._store(lambda: checkpoints.can_be_extended(self._attempt.run))
-        last = self._copies[-1:] if extendable else []
-        for pending in self._copies:
-            if pending not in last:
-                pending[1].cancel()
+        self._copies.cancel(but_last=extendable)
         try:
             rows = self._store_artifacts()
         except StorageAway as error:
@@ -338,8 +294,8 @@ class Supervision:
         if self._artifacts is None:
             return []
         event = self._artifacts
-        return self._patiently(
-            lambda: outputs.store_artifacts(self._attempt, self._workdir, event, self._may_go_on)
+        return self._files.do_patiently(
+            lambda: outputs.store_artifacts(self._attempt, self._workdir, event, self._files.may_go_on)
         )
 
     def _end(self, change: Callable[[], object]) -> None:
@@ -363,14 +319,14 @@ class Supervision:
             self._store(partial(self._log.keep, last))
         if whole := self._log.collect(self._workdir / "log-to-store.txt"):
             size = whole.stat().st_size
-            self._meanwhile(lambda: storage.put(whole, self._log.key, go_on=self._may_go_on))
+            self._files.do(lambda: storage.put(whole, self._log.key, go_on=self._files.may_go_on))
             self._store(lambda: self._log.stored(size))
 
     def _end_by_fault(self, error: Exception) -> None:
         """Something went wrong on our side, or the disk is full."""
         self._trainer.kill()
         tail = self._log_tail()
-        full = _is_disk_full(error)
+        full = is_disk_full(error)
         told = failures.disk_full(tail) if full else failures.worker_fault(error, tail)
         try:
             self._store(lambda: lifecycle.fail(self._attempt, told))
@@ -398,43 +354,6 @@ class Supervision:
     def _log_tail(self) -> str:
         return outputs.tail_of(self._workdir / "log.txt") or self._trainer.early_output().replace("\x00", "")
 
-    def _may_go_on(self) -> bool:
-        """Asked before each piece that goes to storage: not one more once the lease has expired."""
-        return not self._abandoned.is_set() and not self._lease.expired
-
     def _store(self, operation: Callable[[], T]) -> T:
         """Database work, through outages no longer than the lease."""
         return self._lease.through_outages(operation)
-
-    def _patiently(self, work: Callable[[], T], *, unless_stopped: bool = False) -> T:
-        """As `_meanwhile`, again and again while the storage is away; raises StorageAway in the end."""
-        for wait in (*STORAGE_WAITS, None):
-            try:
-                return self._meanwhile(work, unless_stopped=unless_stopped)
-            except (LeaseLost, Stopped, TrainingFailure, outputs.BrokenPromise):
-                raise
-            except Exception as error:
-                if _is_disk_full(error):
-                    raise
-                log.warning("Files of run %s: %s", self._attempt.run_id, error, exc_info=True)
-                if wait is None:
-                    raise StorageAway(str(error)) from error
-                self._meanwhile(partial(self._abandoned.wait, wait), unless_stopped=unless_stopped)
-        raise AssertionError("the last try returns or raises")
-
-    def _meanwhile(self, work: Callable[[], T], *, unless_stopped: bool = False) -> T:
-        """Work with files in the other thread while this one goes on beating.
-
-        `unless_stopped`: leave the work to itself and raise Stopped once the attempt is to end.
-        """
-        future = self._files.submit(work)
-        while not future.done():
-            self._lease.keep()
-            if unless_stopped and self._must_stop():
-                raise Stopped
-            time.sleep(TICK_SECONDS / 10)
-        return future.result()
-
-
-def _is_disk_full(error: BaseException) -> bool:
-    return isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT}

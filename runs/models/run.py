@@ -1,4 +1,4 @@
-"""Runs and their attempts. States are changed in runs/lifecycle.py alone."""
+"""Runs and their attempts. States are changed in runs/lifecycle/ alone."""
 
 from __future__ import annotations
 

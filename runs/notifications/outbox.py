@@ -20,7 +20,7 @@ from runs.notifications import messages
 from webapp.accounts.models import Membership
 
 H = Channel.Happening
-# Changes of runs/lifecycle.py that are worth telling.
+# Changes of runs/lifecycle/ that are worth telling.
 TOLD = {"succeeded": H.SUCCEEDED, "failed": H.FAILED, "cancelled": H.CANCELLED, "stopped": H.CANCELLED}
 NAMESPACE = uuid.UUID("6f0d3c1e-7a51-4a0c-9b7e-2f5f1c8f4d11")
 

@@ -1,7 +1,7 @@
 """What a run may have to wait for besides a worker: its time, or the success of another run.
 
 Whoever notices releases it: the change that ends the other run, the dispatcher, a worker that looks for a run.
-Each change is one compare-and-set of runs/lifecycle.py, so noticing twice releases once.
+Each change is one compare-and-set of runs/lifecycle/, so noticing twice releases once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from runs import lifecycle
+from runs.lifecycle import changes
 from runs.models import Run
 from runs.models.run import READY
 
@@ -59,9 +59,7 @@ def release_due() -> int:
         found = [row[0] for row in cursor.fetchall()]
     still = Q(waits_for=W.TIME, not_before__lte=Now())
     told = "Its time has come."
-    return sum(
-        lifecycle._change("due", pk, told, where=still, waits_for=W.NOTHING) is not None for pk in found
-    )
+    return sum(changes.change("due", pk, told, where=still, waits_for=W.NOTHING) is not None for pk in found)
 
 
 def release_followers() -> int:
@@ -81,7 +79,7 @@ def move_up() -> int:
     found = list(waiting.order_by("queued_at").values_list("pk", flat=True)[:MOST_AT_ONCE])
     still = patient & READY & Q(rank__lt=Run.Priority.HIGH)
     return sum(
-        lifecycle._change("moved_up", pk, told, where=still, rank=F("rank") + 1) is not None for pk in found
+        changes.change("moved_up", pk, told, where=still, rank=F("rank") + 1) is not None for pk in found
     )
 
 
@@ -95,11 +93,11 @@ def tell_followers(run: Run) -> None:
             continue
         news = {Run.Status.FAILED: "has failed", Run.Status.CANCELLED: "has been cancelled"}
         told = f"“{run.name}”, which it waits for, {news.get(Run.Status(run.status), 'is queued again')}."
-        lifecycle._change("left_behind", follower.pk, told, where=Q(waits_for=W.RUN), data={"run": run.pk})
+        changes.change("left_behind", follower.pk, told, where=Q(waits_for=W.RUN), data={"run": run.pk})
 
 
 def _follow(run: Run) -> Run | None:
     assert run.after is not None
     told = f"“{run.after.name}”, which it waited for, has succeeded."
     still = Q(waits_for=W.RUN, after=run.after)
-    return lifecycle._change("followed", run.pk, told, where=still, waits_for=waits_for(run), queued_at=Now())
+    return changes.change("followed", run.pk, told, where=still, waits_for=waits_for(run), queued_at=Now())

@@ -11,6 +11,7 @@ import pytest
 from django.utils import timezone
 
 from runs import lifecycle
+from runs.lifecycle import changes
 from runs.models import Attempt, Checkpoint, Event, Run, Worker
 
 S = Run.Status
@@ -21,7 +22,7 @@ FAILURE = {"code": "crashed", "message": "It crashed.", "hint": "", "log_tail": 
 def woken(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The queues for which a worker was woken."""
     queues: list[str] = []
-    monkeypatch.setattr(lifecycle, "wake", queues.append)
+    monkeypatch.setattr(changes, "wake", queues.append)
     return queues
 
 
@@ -265,7 +266,8 @@ def test_a_run_that_waits_for_nothing_cannot_be_told_to_start(run_in: Callable[[
 
 
 def test_every_change_of_the_table_is_made_by_somebody() -> None:
-    places = [Path(lifecycle.__file__), *Path(lifecycle.__file__).parent.glob("queueing/*.py")]
+    runs = Path(lifecycle.__file__).parents[1]
+    places = [*runs.glob("lifecycle/*.py"), *runs.glob("queueing/*.py")]
     code = "".join(path.read_text() for path in places)
     for name in lifecycle.CHANGES:
         assert code.count(f'"{name}"') > 1, name

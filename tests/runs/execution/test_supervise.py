@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import transaction
 from django.utils import timezone
 
 from runs import lifecycle
@@ -185,7 +186,9 @@ def test_a_run_that_is_deleted_stops(submit: Submit, claim: Claim, supervise: Su
     run = submit(steps=10_000, delay=0.01)
     supervised = supervise(claim())
     until(lambda: Metric.objects.filter(run=run).exists())
-    Run.objects.filter(pk=run.pk).delete()
+    with transaction.atomic():  # or else its worker writes of it between two of these statements
+        Attempt.objects.select_for_update().get(run=run)
+        Run.objects.filter(pk=run.pk).delete()
     supervised.join()
     assert not alive(supervised.trainer.pid)
 
@@ -264,11 +267,11 @@ def test_storage_that_is_away_for_a_moment_costs_no_result(
         return real(*args)
 
     monkeypatch.setattr(outputs, "store_artifacts", flaky)
-    monkeypatch.setattr("runs.execution.supervise.STORAGE_WAITS", (0.01, 0.01))
+    monkeypatch.setattr("runs.execution.file_thread.STORAGE_WAITS", (0.01, 0.01))
     submit()
     assert supervise(claim()).wait().status == "succeeded"
     tries.clear()
-    monkeypatch.setattr("runs.execution.supervise.STORAGE_WAITS", (0.01,))
+    monkeypatch.setattr("runs.execution.file_thread.STORAGE_WAITS", (0.01,))
     submit()
     run = supervise(claim()).wait()
     assert run.status == "failed" and "could not be stored" in run.failure["message"]
@@ -280,7 +283,7 @@ def test_storage_that_is_away_at_the_start_costs_an_attempt_and_no_more(
     def away(*_: Any) -> None:
         raise ConnectionError("the bucket does not answer")
 
-    monkeypatch.setattr("runs.execution.supervise.STORAGE_WAITS", (0.01,))
+    monkeypatch.setattr("runs.execution.file_thread.STORAGE_WAITS", (0.01,))
     with monkeypatch.context() as patched:
         patched.setattr("runs.execution.inputs.fetch", away)
         submit()

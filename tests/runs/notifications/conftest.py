@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from runs import lifecycle
+from runs.lifecycle import changes
 from runs.models import Channel, Run, Worker
 from runs.notifications import channels
 from webapp.accounts.models import User
@@ -33,7 +34,7 @@ EVERYTHING = {"happenings": Channel.Happening.values, "scope": "mine", "stall_mi
 
 @pytest.fixture(autouse=True)
 def nobody_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "wake", lambda queue: None)
+    monkeypatch.setattr(changes, "wake", lambda queue: None)
 
 
 @dataclass
