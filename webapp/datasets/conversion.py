@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from webapp.datasets import columns as columns_module
-from webapp.datasets import splitting, suggestion
+from webapp.datasets import findings, splitting, suggestion
 from webapp.datasets.canonical import (
     SplitWriter,
     arrow_type,
@@ -89,7 +89,7 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
         described, tasks, task=asked.get("task", ""), asked=asked.get("columns") or {}
     )
     _check_suggested(suggested, described, asked, tasks, problems)
-    return _written(order, staged, described, split_column, suggested, output, report, problems)
+    return _written(order, staged, described, split_column, suggested, output, scratch, report, problems)
 
 
 def _check_asked(schema: pa.Schema, asked: dict[str, Any]) -> None:
@@ -213,6 +213,7 @@ def _written(
     split_column: str,
     suggested: dict[str, Any],
     output: Path,
+    scratch: Path,
     report: Report,
     problems: Problems,
 ) -> Converted:
@@ -252,6 +253,15 @@ def _written(
     digests = {split: writer.close() for split, writer in writers.items()}
     splits = {split: writer.rows for split, writer in writers.items()}
     preview_rows = preview.close()
+    report("looking for what spoils training", 0, 0)
+    findings.look(
+        {split: writer.path for split, writer in writers.items()},
+        described,
+        suggested.get("columns", {}),
+        {name: counter.as_json() for name, counter in counts.items()},
+        scratch,
+        problems,
+    )
     return Converted(
         content_hash=content_hash(schema, digests),
         size_bytes=sum(path.stat().st_size for path in output.glob("*.parquet")),

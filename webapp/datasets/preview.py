@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from webapp.datasets.columns import Column
+from webapp.datasets.findings.personal import masked
 
 ROWS = 20
 LONGEST = 400  # characters of a value
@@ -53,10 +54,11 @@ class Preview:
             case "label":
                 return column.names[value]
             case "text" | "json":
-                return cut(value)
+                return cut(masked(value))
             case "messages":
                 return [
-                    {"role": m["role"], "content": cut(m["content"] or "")} for m in value[:MOST_MESSAGES]
+                    {"role": m["role"], "content": cut(masked(m["content"] or ""))}
+                    for m in value[:MOST_MESSAGES]
                 ]
             case "image":
                 return self._picture(value["bytes"], index)
