@@ -11,6 +11,7 @@ import json
 import os
 import random
 import sys
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ def main() -> None:
         if "retry" in asked:
             answer = through_outages(partial(retry, asked["retry"]), give_up=lambda: False)
         else:
-            answer = through_outages(partial(submit, asked["kind"], asked["settings"]), give_up=lambda: False)
+            # By its name a run is known that was submitted although the answer was lost.
+            once = partial(submit_once, uuid.uuid4().hex, asked["kind"], asked["settings"])
+            answer = through_outages(once, give_up=lambda: False)
         print(answer, flush=True)
 
 
@@ -52,7 +55,13 @@ def retry(run: int) -> int:
     return run
 
 
-def submit(kind: str, changes: dict[str, Any]) -> int:
+def submit_once(mark: str, kind: str, changes: dict[str, Any]) -> int:
+    """Submit a run unless the one with this mark in its name is there already."""
+    there = Run.objects.filter(name=f"{kind} {mark}").first()
+    return int(there.pk) if there else submit(kind, dict(changes), mark)
+
+
+def submit(kind: str, changes: dict[str, Any], mark: str = "") -> int:
     spread = {name: changes.pop(name) for name in ("nodes", "processes", "strategy") if name in changes}
     workspace, _ = Workspace.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
     folder = Path(os.environ["TUNEBOARD_HOME"]) / "tiny"
@@ -71,7 +80,7 @@ def submit(kind: str, changes: dict[str, Any]) -> int:
         make_model(folder)
     run = Run(
         workspace=workspace,
-        name=kind,
+        name=f"{kind} {mark}".strip(),
         base_model=model,
         dataset_version=version,
         dataset_name="Words",
