@@ -164,7 +164,11 @@ class Cluster:
             run,
         )
         assert rows
-        return {name: (self.home / "storage" / key).read_bytes() for name, key in rows}
+        return {name: self.stored(key) for name, key in rows}
+
+    def stored(self, key: str) -> bytes:
+        """A file of the storage."""
+        return (self.home / "storage" / key).read_bytes()
 
     def points(self, run: int) -> list[tuple[Any, ...]]:
         """(series, step, value) of every series that depends on the training alone."""
