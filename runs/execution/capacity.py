@@ -134,10 +134,12 @@ def count_out(attempt: Attempt) -> None:
 
 def finish_forgotten() -> int:
     """Let go of what workers that are gone held of attempts that are over; returns how many."""
-    with transaction.atomic():
-        forgotten = Node.objects.select_for_update(skip_locked=True).filter(
-            finished_at=None, lease_until__lt=Now(), attempt__finished_at__isnull=False
-        )
-        nodes = dict(forgotten.values_list("pk", "worker"))
-        count_as_gone(Worker.objects.filter(pk__in=nodes.values()))
-        return Node.objects.filter(pk__in=nodes).update(finished_at=Now(), outcome="lost")
+    forgotten = Node.objects.filter(
+        finished_at=None, lease_until__lt=Now(), attempt__finished_at__isnull=False
+    )
+    nodes = dict(forgotten.values_list("pk", "worker"))
+    if not nodes:
+        return 0
+    with transaction.atomic():  # workers before nodes, as where a worker is taken off the list
+        count_as_gone(Worker.objects.filter(pk__in=set(nodes.values())))
+        return forgotten.filter(pk__in=nodes).update(finished_at=Now(), outcome="lost")

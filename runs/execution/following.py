@@ -203,7 +203,9 @@ class Following:
         mine, tail = Node.objects.filter(pk=self._node.pk, finished_at=None), self._log_tail()
         told = {"outcome": outcome, "failure": failure or {}, "log_tail": tail}
         try:
-            self._store(lambda: mine.update(**told))  # at once: the leader may be waiting to hear why
+            # At once: the leader may be waiting to hear why.
+            if not self._store(lambda: mine.update(**told)):
+                raise LetGo("it has lost its part")
             try:
                 self._keep_whole_log(tail)
             except (LetGo, LeaseLost):

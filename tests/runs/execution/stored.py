@@ -12,7 +12,6 @@ from webapp import storage
 from webapp.datasets.canonical import SplitWriter, content_hash, schema_of
 from webapp.datasets.columns import Column
 
-
 Rows = tuple[list[str], list[int]]  # texts and labels
 
 
