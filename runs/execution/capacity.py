@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -20,7 +21,7 @@ from runs.execution.admission import takes_runs
 from runs.execution.pool import gpus_of
 from runs.models import Attempt, Node, Run, Worker
 from runs.models.run import READY
-from runs.models.worker import online
+from runs.models.worker import count_as_gone, online
 from runs.queueing import routing
 
 SAME_VERSIONS = ("tuneboard", "torch", "transformers")
@@ -69,7 +70,9 @@ def others_for(run_id: int, leader: Worker) -> list[Worker] | None:
         if run.queue in each.queues and _alike(each, leader) and _has_memory(each, run)
     ]
     free = rooms(able)
-    able = [each for each in able if free[each.pk].holds(run.queue)]
+    holding = Node.objects.filter(finished_at=None, attempt__finished_at__isnull=False)
+    unsure = set(holding.values_list("worker", flat=True))  # it has yet to let go: it may be gone
+    able = [each for each in able if free[each.pk].holds(run.queue) and each.pk not in unsure]
     others = [each for each in able if each.pk != leader.pk and takes_runs(each)]
     leads = any(each.pk == leader.pk for each in able)
     return others[: run.nodes - 1] if leads and len(others) >= run.nodes - 1 else None
@@ -118,8 +121,25 @@ def waiting_for_room(worker: Worker, free_gpus: int) -> Run | None:
     return None
 
 
+def count_out(attempt: Attempt) -> None:
+    """An attempt is lost: those of its workers that let their lease run out are gone until they are heard of.
+
+    In the transaction that puts the run back into the queue, so that no claim counts on them once more.
+    """
+    led = Attempt.objects.filter(pk=attempt.pk, lease_until__lt=Now())
+    followed = Node.objects.filter(attempt=attempt.pk, finished_at=None, lease_until__lt=Now())
+    silent = Q(pk__in=led.values("worker")) | Q(pk__in=followed.values("worker"))
+    count_as_gone(Worker.objects.filter(silent))
+
+
 def finish_forgotten() -> int:
     """Let go of what workers that are gone held of attempts that are over; returns how many."""
-    return Node.objects.filter(
+    forgotten = Node.objects.filter(
         finished_at=None, lease_until__lt=Now(), attempt__finished_at__isnull=False
-    ).update(finished_at=Now(), outcome="lost")
+    )
+    nodes = dict(forgotten.values_list("pk", "worker"))
+    if not nodes:
+        return 0
+    with transaction.atomic():  # workers before nodes, as where a worker is taken off the list
+        count_as_gone(Worker.objects.filter(pk__in=set(nodes.values())))
+        return forgotten.filter(pk__in=nodes).update(finished_at=Now(), outcome="lost")

@@ -23,6 +23,7 @@ from django.db.models.functions import Now
 
 from runs import lifecycle
 from runs.execution.failures import failure
+from runs.logs import last_lines
 from runs.models import Attempt, Node, Worker
 from runs.training.spec import RunSpec
 
@@ -37,6 +38,12 @@ def next_node(worker: Worker) -> Node | None:
         if mine.filter(pk=pk).update(started_at=Now()):
             return Node.objects.select_related("attempt__run", "worker").get(pk=pk)
     return None
+
+
+def hold(node: Node) -> None:
+    """Lock the node's row for this transaction; raises LeaseLost unless its worker still holds it."""
+    if Node.objects.select_for_update().filter(pk=node.pk, finished_at=None).first() is None:
+        raise lifecycle.LeaseLost(f"host {node.rank + 1} of attempt {node.attempt_id} has been given up")
 
 
 # -- leading -------------------------------------------------------------------------------------------
@@ -90,7 +97,7 @@ def node_lost(node: Node) -> dict[str, Any]:
         f"The worker on {host}, host {node.rank + 1} of the run, {began}.",
         "See whether that host was restarted or ran out of memory, then try the run again: it goes on from its "
         "last checkpoint.",
-        node.log_tail,
+        "\n".join(last_lines(node.attempt, 50, node.rank)),
     )
 
 

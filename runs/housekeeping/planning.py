@@ -11,6 +11,7 @@ from django.db.models import Count, Max, QuerySet, Sum
 from django.db.models.functions import Length
 from django.utils import timezone
 
+from runs.logs import file_name
 from runs.models import Artifact, Checkpoint, LogChunk, Metric, Removal, RetentionRule, Run
 from webapp import storage
 from webapp.accounts.models import Workspace
@@ -158,11 +159,11 @@ def _logs(runs: QuerySet[Run], rule: RetentionRule, reason: str) -> Iterator[Ite
             continue
         stored = list(storage.listing(f"runs/{run.pk}/logs"))
         # What an attempt printed whose worker was killed has stayed in the database.
-        chunks = LogChunk.objects.filter(attempt__run=run).values_list("attempt__number")
-        kept = list(chunks.annotate(size=Sum(Length("data"))).order_by("attempt__number"))
+        chunks = LogChunk.objects.filter(attempt__run=run).values_list("attempt__number", "rank")
+        kept = list(chunks.annotate(size=Sum(Length("data"))).order_by("attempt__number", "rank"))
         if stored or kept:
-            size = sum(file.size for file in stored) + sum(size for _, size in kept)
-            names = (*(file.key.rsplit("/", 1)[1] for file in stored), *(f"attempt-{n}.log" for n, _ in kept))
+            size = sum(file.size for file in stored) + sum(size for *_, size in kept)
+            names = (*(file.key.rsplit("/", 1)[1] for file in stored), *(file_name(*log) for *log, _ in kept))
             keys = tuple(file.key for file in stored)
             yield _item(run, Kind.LOGS, len(names), size, reason, names=names, keys=keys)
 

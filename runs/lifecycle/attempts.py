@@ -144,6 +144,7 @@ def lose(attempt: Attempt, failure: dict[str, Any]) -> Run:
         run = Run.objects.select_for_update().filter(pk=attempt.run_id, attempt=attempt.number).first()
         if run is None:
             raise LeaseLost(f"run {attempt.run_id} is no longer running attempt {attempt.number}")
+        capacity.count_out(attempt)
         if name := LEAVING.get(D(run.desired)):
             target = CHANGES[name].target
             assert target is not None

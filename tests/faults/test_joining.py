@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.cluster import ROOT, Cluster, alive, until
 from tests.runs.execution.supervised import weights_of
-from tests.webapp.test_storage import BUCKET, FakeS3
+from tests.webapp.test_storage import FakeS3
 
 pytestmark = pytest.mark.slow
 SCRIPTED = Path(__file__).parents[1] / "runs" / "execution" / "scripted_trainer.py"
@@ -25,20 +25,13 @@ STEPS = 150
 def bucket() -> Iterator[FakeS3]:
     running = FakeS3()
     yield running
-    running.server.shutdown()
-    running.server.server_close()
+    running.stop()
 
 
 @pytest.fixture
 def cluster(tmp_path: Path, bucket: FakeS3) -> Iterator[Cluster]:
     made = Cluster(tmp_path / "web", shlex.join([sys.executable, str(SCRIPTED)]))
-    made.environment |= {
-        "STORAGE_URL": f"s3://{BUCKET}/prefix",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{bucket.server.server_address[1]}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
+    made.environment |= bucket.environment
     made.start("dispatcher")
     yield made
     made.stop()
