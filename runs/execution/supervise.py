@@ -256,7 +256,7 @@ class Supervision:
                 if _is_disk_full(error):
                     raise
                 log.warning("The checkpoint of step %s could not be stored.", event["step"], exc_info=True)
-                message = f"The checkpoint of step {event['step']} could not be stored: {error}"
+                message = f"The checkpoint at step {int(event['step']):,} could not be stored: {error}"
                 self._store(partial(checkpoints.tell, self._attempt, "message", message))
                 continue
             self._store(partial(checkpoints.record, self._attempt, event, size))

@@ -146,7 +146,7 @@ def test_two_hosts_train_one_run_and_each_step_stands_once(hosts: Hosts, undistu
     # 240 rows in batches of four on each of two hosts are 30 steps an epoch.
     assert hosts.cluster.rows("SELECT total_steps FROM runs_run WHERE id = %s", undisturbed)[0][0] == 360
     story = hosts.cluster.rows("SELECT message FROM runs_event WHERE run_id = %s", undisturbed)
-    assert next(text for (text,) in story if text.startswith("Started on")).count(",") == 1
+    assert next(text for (text,) in story if text.startswith("Started on hosts ")).count(" and ") == 1
     hosts.both_let_go()
     node = hosts.cluster.rows(
         "SELECT n.outcome FROM runs_node n JOIN runs_attempt a ON a.id = n.attempt_id WHERE a.run_id = %s",
