@@ -83,6 +83,7 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
             epoch=state.epoch or 0.0,
             rate=steps * rows / training_seconds,
             eta_seconds=(state.max_steps - state.global_step) * seconds / steps,
+            force=self.context.should_stop,  # what is told last is the step that it can go on from
         )
 
     def on_log(
