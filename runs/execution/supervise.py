@@ -215,7 +215,7 @@ class Supervision:
                 if is_disk_full(error):
                     raise
                 log.warning("The checkpoint of step %s could not be stored.", copy.step, exc_info=True)
-                message = f"The checkpoint of step {copy.step} could not be stored: {error}"
+                message = f"The checkpoint at step {copy.step:,} could not be stored: {error}"
                 self._store(partial(checkpoints.tell, self._attempt, "message", message))
             else:
                 self._store(partial(checkpoints.record, self._attempt, copy.event, size))

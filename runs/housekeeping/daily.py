@@ -1,4 +1,4 @@
-"""The thread of the dispatcher that keeps house: files to remove at once, the rules once a day.
+"""The thread of the dispatcher that keeps house: files to remove at once, a count of storage, the rules once a day.
 
 A thread and not a duty of the dispatcher's rounds: storage may take minutes, and lost runs must not wait.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -27,13 +28,18 @@ from webapp.datasets.uploading import clear_abandoned
 log = logging.getLogger(__name__)
 EVERY = timedelta(hours=24)
 ROUND_SECONDS = 5.0
+COUNT_SECONDS = 60.0  # between two counts of storage, or
+COUNT_SHARE = (
+    100  # so many times as long as the last one took, where that is longer: a bucket may hold millions
+)
 LOCK = 0x7475_6E65  # "tune": the advisory lock of whoever keeps house
 
 
 def keep_house(stopping: threading.Event) -> None:
     """Rounds until told to stop, through outages of the database and of storage."""
+    count = Counting()
     while not stopping.is_set():
-        for duty in (removal.remove_due, lambda: daily(lambda: not stopping.is_set())):
+        for duty in (removal.remove_due, lambda: daily(lambda: not stopping.is_set()), count):
             close_old_connections()
             try:
                 duty()
@@ -58,6 +64,27 @@ def only_one() -> Iterator[bool]:
         if mine:
             with suppress(DatabaseError), connection.cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
+
+
+class Counting:
+    """Counts storage again when called, as often as that costs little."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + COUNT_SECONDS
+
+    def __call__(self) -> bool:
+        """Whether it was counted now."""
+        if time.monotonic() < self._next:
+            return False
+        with only_one() as mine:
+            if not mine:
+                return False
+            began = time.monotonic()
+            self._next = began + COUNT_SECONDS  # if storage is away
+            use.measure()
+            ended = time.monotonic()
+        self._next = ended + max(COUNT_SECONDS, COUNT_SHARE * (ended - began))
+        return True
 
 
 def is_due() -> bool:

@@ -86,11 +86,13 @@ def _items(rule: RetentionRule, workspace: Workspace, now: datetime) -> Iterator
     for find, days, statuses, what in parts:
         if days is not None:
             ended = _ended(workspace, statuses, days, now).exclude(pk__in=whole)
-            yield from find(ended, rule, f"More than {_days(days)} since {what}.")
+            yield from find(ended, rule, _since(days, what))
 
 
-def _days(days: int) -> str:
-    return f"{days:,} day{'s' if days != 1 else ''}"
+def _since(days: int, what: str) -> str:
+    return (
+        f"More than {days:,} day{'s' if days != 1 else ''} since {what}." if days else f"As soon as {what}."
+    )
 
 
 def _ended(workspace: Workspace, statuses: tuple[Run.Status, ...], days: int, now: datetime) -> QuerySet[Run]:
@@ -114,7 +116,7 @@ def _whole_runs(runs: QuerySet[Run], days: int) -> Iterator[Item]:
     for run in runs.iterator():
         stored = list(storage.listing(f"runs/{run.pk}"))
         size = sum(file.size for file in stored)
-        yield _item(run, Kind.RUN, len(stored), size, f"More than {_days(days)} since it ended.")
+        yield _item(run, Kind.RUN, len(stored), size, _since(days, "it ended"))
 
 
 def _checkpoints(runs: QuerySet[Run], rule: RetentionRule, reason: str) -> Iterator[Item]:

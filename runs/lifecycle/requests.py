@@ -50,7 +50,7 @@ def submit(run: Run, by: User | None) -> Run:
                 raise NotAllowed("The run that this one was to follow has been deleted meanwhile.")
         run.waits_for = release.waits_for(run)
         run.save(force_insert=True)
-        told = f"Submitted{_by(by)}{release.in_order_to_wait(run)}."
+        told = f"Queued{_by(by)}{release.in_order_to_wait(run)}."
         Event.objects.create(run=run, kind="submitted", message=told)
         wake_for(run)
     return run
@@ -62,7 +62,7 @@ def request_cancel(run_id: int, by: User | None) -> Run:
         if run := change("cancelled", run_id, f"Cancelled{_by(by)}."):
             return run
         if run := change(
-            "cancel_requested", run_id, f"Asked to cancel{_by(by)}.", where=~Q(desired=D.CANCEL)
+            "cancel_requested", run_id, f"Cancel requested{_by(by)}.", where=~Q(desired=D.CANCEL)
         ):
             return run
         if run := Run.objects.filter(pk=run_id, status=S.RUNNING, desired=D.CANCEL).first():
@@ -75,7 +75,7 @@ def request_pause(run_id: int, by: User | None) -> Run:
     for _ in range(3):
         if run := change("held", run_id, f"Paused{_by(by)} before it started."):
             return run
-        if run := change("pause_requested", run_id, f"Asked to pause{_by(by)}.", where=Q(desired=D.GO_ON)):
+        if run := change("pause_requested", run_id, f"Pause requested{_by(by)}.", where=Q(desired=D.GO_ON)):
             return run
         if run := Run.objects.filter(pk=run_id, status=S.RUNNING, desired=D.PAUSE).first():
             return run
@@ -87,7 +87,7 @@ def resume(run_id: int, by: User | None) -> Run:
     run = change(
         "resumed",
         run_id,
-        f"Resumed{_by(by)}.",
+        f"Queued again{_by(by)}, to go on.",
         queued_at=Now(),
         rank=F("priority"),
         attempts_allowed=F("attempts_allowed") + 1,
@@ -102,7 +102,7 @@ def retry(run_id: int, by: User | None) -> Run:
     run = change(
         "retried",
         run_id,
-        f"Tried again{_by(by)}.",
+        f"Queued again{_by(by)}, for another try.",
         **AFRESH,
         attempts_allowed=F("attempt") + settings.MAX_ATTEMPTS,
     )
@@ -155,7 +155,7 @@ def start_now(run_id: int, by: User | None) -> Run:
     run = change(
         "freed",
         run_id,
-        f"To start without waiting{_by(by)}.",
+        f"Told{_by(by)} to start without waiting.",
         where=~Q(waits_for=W.NOTHING),
         waits_for=W.NOTHING,
     )

@@ -42,7 +42,8 @@ def test_two_hosts_train_one_run_and_each_step_stands_once(hosts: Hosts, undistu
     assert steps and len(steps) == len(set(steps))
     # 240 rows in batches of four on each of two hosts are 30 steps an epoch.
     assert hosts.cluster.rows("SELECT total_steps FROM runs_run WHERE id = %s", undisturbed)[0][0] == 360
-    assert next(text for text in hosts.story(undisturbed) if text.startswith("Started on")).count(",") == 1
+    started = next(text for text in hosts.story(undisturbed) if text.startswith("Started on hosts "))
+    assert started.count(" and ") == 1
     hosts.all_let_go()
     node = hosts.cluster.rows(
         "SELECT n.outcome FROM runs_node n JOIN runs_attempt a ON a.id = n.attempt_id WHERE a.run_id = %s",

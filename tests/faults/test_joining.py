@@ -100,17 +100,17 @@ def test_a_run_moves_between_hosts_that_share_nothing_but_a_bucket(
     told = [message for kind, message in story if kind not in {"checkpoint", "phase"}]
     (host,) = cluster.rows("SELECT DISTINCT host FROM runs_worker")[0]
     assert told == [
-        "Submitted.",
-        f"Started on {host}.",
+        "Queued.",
+        f"Started on host {host}.",
         "The worker is shutting down: saving a checkpoint.",
-        "The worker is shutting down; the run goes back to the queue.",
-        f"Started on {host}.",
-        f"Going on from the checkpoint of step {stopped_at}.",
+        "Queued again: its worker is shutting down.",
+        f"Started on host {host} (attempt 2).",
+        f"Resumed on {host} from step {stopped_at:,}.",
         "Succeeded.",
     ]
     kinds = [kind for kind, _ in story]
     before = kinds.index("released") - 1
-    assert story[before] == ("checkpoint", f"Checkpoint of step {stopped_at} saved.")
+    assert story[before] == ("checkpoint", f"Checkpoint at step {stopped_at:,}.")
     # Both hosts have said what they do, and by themselves.
     samples = "SELECT count(DISTINCT worker_id) FROM runs_workersample"
     until(lambda: cluster.rows(samples) == [(2,)])

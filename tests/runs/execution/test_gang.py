@@ -56,7 +56,7 @@ def test_one_claim_holds_all_hosts_and_the_others_find_their_parts(hosts: list[W
     assert attempt is not None and attempt.worker == hosts[1]
     assert status(run) == "running"
     assert [(node.rank, node.worker) for node in attempt.nodes.all()] == [(1, hosts[0]), (2, hosts[2])]
-    assert run.events.get(kind="started").message == "Started on host1, host0, host2."
+    assert run.events.get(kind="started").message == "Started on hosts host1, host0 and host2."
     mine = gang.next_node(hosts[0])
     assert mine is not None and (mine.rank, mine.attempt) == (1, attempt)
     assert gang.next_node(hosts[0]) is None  # once
