@@ -18,13 +18,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
 from runs import lifecycle
 from runs.execution.failures import failure
 from runs.models import Attempt, Node, Worker
 from runs.training.spec import RunSpec
+from webapp import clock
 
 log = logging.getLogger(__name__)
 VERDICT_SECONDS = 8.0  # that a leader waits to hear from the others why they ended
@@ -67,9 +68,7 @@ def look_at_others(attempt: Attempt) -> Others:
     for node in nodes:
         if node.outcome in {"lost", "failed"}:
             return Others(failure=node.failure or node_lost(node), is_final=node.outcome == "failed")
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT statement_timestamp()")
-        now = cursor.fetchone()[0]
+    now = clock.now()
     for node in nodes:
         if node.finished_at is None and node.lease_until < now:
             return Others(failure=node_lost(node))

@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 
 from django.db.models import Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.models import StorageRemoval
 from webapp import storage
@@ -32,19 +32,19 @@ def remove_later(prefix: str, keys: list[str] | None = None, *, passes: int = 1)
 def remove_due() -> int:
     """Remove what is due; returns how many removals are done with. Two at once are harmless."""
     done = 0
-    for removal in StorageRemoval.objects.filter(due_at__lte=timezone.now()).order_by("due_at")[:AT_ONCE]:
+    for removal in StorageRemoval.objects.filter(due_at__lte=Now()).order_by("due_at")[:AT_ONCE]:
         try:
             _remove(removal)
         except Exception as error:  # each storage has exceptions of its own; all mean: not now
             wait = min(FIRST_WAIT * 2 ** min(removal.tries, 10), LONGEST_WAIT)
             StorageRemoval.objects.filter(pk=removal.pk).update(
-                tries=removal.tries + 1, due_at=timezone.now() + wait, error=str(error)[:1000]
+                tries=removal.tries + 1, due_at=Now() + wait, error=str(error)[:1000]
             )
             log.warning("%s could not be removed from storage: %s", removal.prefix, error)
             continue
         if removal.passes_left > 1:
             StorageRemoval.objects.filter(pk=removal.pk).update(
-                passes_left=removal.passes_left - 1, due_at=timezone.now() + SECOND_PASS, tries=0, error=""
+                passes_left=removal.passes_left - 1, due_at=Now() + SECOND_PASS, tries=0, error=""
             )
         else:
             removal.delete()
