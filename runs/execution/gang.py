@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import socket
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -38,6 +39,11 @@ def next_node(worker: Worker) -> Node | None:
         if mine.filter(pk=pk).update(started_at=Now()):
             return Node.objects.select_related("attempt__run", "worker").get(pk=pk)
     return None
+
+
+def note_devices(held: Attempt | Node, devices: Sequence[int]) -> None:
+    """Say which GPUs of its host an attempt, or one host's part of it, has been given: for whoever looks at hosts."""
+    type(held).objects.filter(pk=held.pk, finished_at=None).update(devices=list(devices))
 
 
 # -- leading -------------------------------------------------------------------------------------------

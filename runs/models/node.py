@@ -16,6 +16,7 @@ class Node(models.Model):
     rank = models.IntegerField()  # from 1; 0 is the attempt's own worker
     worker = models.ForeignKey(Worker, null=True, on_delete=models.SET_NULL, related_name="nodes")
     lease_until = models.DateTimeField()
+    devices = models.JSONField(default=list)  # indexes of the GPUs that it has of that host
     started_at = models.DateTimeField(null=True)  # its worker has taken it up
     leaving = models.BooleanField(default=False)  # its worker is shutting down: the run has to save and leave
     log_tail = models.TextField(blank=True)

@@ -140,6 +140,7 @@ class Attempt(models.Model):
     number = models.IntegerField()
     worker = models.ForeignKey(Worker, null=True, on_delete=models.SET_NULL, related_name="attempts")
     lease_until = models.DateTimeField()
+    devices = models.JSONField(default=list)  # indexes of the GPUs that it has of its worker's host
     # How far the trainer's events.jsonl has been taken in; moves in the transaction of the rows.
     events_offset = models.BigIntegerField(default=0)
     resumed_from_step = models.BigIntegerField(null=True)
