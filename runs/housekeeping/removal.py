@@ -15,18 +15,30 @@ log = logging.getLogger(__name__)
 AT_ONCE = 200  # of one round, so that other duties get their turn
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=5), timedelta(minutes=10)
 SECOND_PASS = timedelta(hours=1)  # no worker goes on for so long without its lease
+# How long a download that has begun before is not disturbed. A file of a folder that is open outlives its removal
+# anyhow; an object of a bucket is read when its turn in a zip comes.
+DOWNLOADS = timedelta(hours=1)
 
 
 class StillThere(OSError):
     """Storage was asked to remove files, and lists them all the same."""
 
 
-def remove_later(prefix: str, keys: list[str] | None = None, *, passes: int = 1) -> StorageRemoval:
+def remove_later(
+    prefix: str, keys: list[str] | None = None, *, passes: int = 1, downloaded: bool = False
+) -> StorageRemoval:
     """Write down what has to go; call it in the transaction that takes the owner of the files away.
 
-    `keys` are the files if not all below the prefix. The files go within seconds of the commit.
+    `keys` are the files if not all below the prefix. The files go within seconds of the commit; those of a bucket
+    that people may be downloading (`downloaded`) an hour later, though nobody can begin to any more.
     """
-    return StorageRemoval.objects.create(prefix=prefix, keys=keys or [], passes_left=passes)
+    in_a_bucket = storage.local_path("") is None
+    return StorageRemoval.objects.create(
+        prefix=prefix,
+        keys=keys or [],
+        passes_left=passes,
+        due_at=Now() + DOWNLOADS if downloaded and in_a_bucket else Now(),
+    )
 
 
 def remove_due() -> int:

@@ -72,14 +72,6 @@ def create_dataset(
     return dataset
 
 
-def delete_dataset(dataset: Dataset) -> None:
-    """Remove the dataset with all its files. Runs made on it stay; they remember its name."""
-    prefix = f"datasets/{dataset.pk}"
-    with transaction.atomic():
-        dataset.delete()
-        transaction.on_commit(lambda: storage.delete_under(prefix))
-
-
 def publish_on_commit(dataset: Dataset) -> None:
     """Wake a worker for the inspection once the row can be seen."""
     pk = dataset.pk
