@@ -45,7 +45,9 @@ def extension_of(run: Run) -> Extension | None:
 
 def may_extend(run: Run) -> Extension | None:
     """As `extension_of`, but only if the run is in a state for it and has a checkpoint to go on from."""
-    if run.status not in lifecycle.CHANGES["extended"].sources or not run.checkpoints.exists():
+    if run.status not in lifecycle.CHANGES["extended"].sources or run.dataset_version_id is None:
+        return None
+    if not run.checkpoints.exists():
         return None
     return extension_of(run)
 

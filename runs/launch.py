@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings as site
+from django.db import IntegrityError
 from django.utils import timezone
 
 from runs import lifecycle, spreading
@@ -125,6 +126,10 @@ def launch(
         return lifecycle.submit(run, user)
     except lifecycle.NotAllowed as refused:
         raise LaunchError({"after": str(refused)}) from refused
+    except IntegrityError:
+        if DatasetVersion.objects.filter(pk=version.pk).exists():
+            raise
+        raise LaunchError({"dataset": f"{version.dataset.name} has just been deleted."}) from None
 
 
 def queue_for_now(devices: int = 1) -> str:

@@ -99,6 +99,7 @@ class Following:
         shutil.rmtree(self._workdir, ignore_errors=True)
         self._workdir.mkdir(parents=True)
         leftovers.note_process(self._workdir, self._trainer.pid)
+        self._store(lambda: gang.note_devices(self._node, self._devices or ()))
         while not (attempt := self._store(self._read_attempt)).rendezvous:
             self._keep()
             time.sleep(TICK_SECONDS)

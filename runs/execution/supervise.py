@@ -128,6 +128,7 @@ class Supervision:
         shutil.rmtree(self._workdir, ignore_errors=True)
         self._workdir.mkdir(parents=True)
         leftovers.note_process(self._workdir, self._trainer.pid)
+        self._store(lambda: gang.note_devices(self._attempt, self._devices or ()))
         needs = self._store(lambda: inputs.needs_of(self._attempt, self._versions))
         self._limit = self._store(lambda: stopping.limit_of(self._attempt))
         found = self._files.do_patiently(lambda: inputs.fetch(needs, self._workdir), stop=self._must_stop)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from django.db import DatabaseError, close_old_connections, connection
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.execution.outages import AWAY
 from runs.housekeeping import orphans, removal, use
@@ -88,7 +88,7 @@ class Counting:
 
 
 def is_due() -> bool:
-    since = timezone.now() - EVERY
+    since = Now() - EVERY
     return not HousekeepingReport.objects.filter(
         is_daily=True, finished_at__isnull=False, started_at__gte=since
     ).exists()
@@ -102,7 +102,7 @@ def daily(go_on: Callable[[], bool] = lambda: True) -> HousekeepingReport | None
         if not mine or not is_due():
             return None
         HousekeepingReport.objects.filter(is_daily=True, finished_at=None).update(
-            finished_at=timezone.now(), error="It was interrupted; another round followed."
+            finished_at=Now(), error="It was interrupted; another round followed."
         )
         report = HousekeepingReport.objects.create(is_daily=True)
         return _run(report, list(Workspace.objects.order_by("pk")), go_on)
@@ -113,7 +113,7 @@ def now(workspace: Workspace, asked_by: str) -> HousekeepingReport:
     report = HousekeepingReport.objects.create(asked_by=asked_by)
     rule = rule_for(workspace)
     apply(plan(rule, workspace), rule, report)
-    HousekeepingReport.objects.filter(pk=report.pk).update(finished_at=timezone.now())
+    HousekeepingReport.objects.filter(pk=report.pk).update(finished_at=Now())
     report.refresh_from_db()
     return report
 
@@ -140,9 +140,7 @@ def _run(
     except Exception as error:
         log.exception("Storage could not be counted.")
         errors.append(f"Storage: {error}")
-    HousekeepingReport.objects.filter(pk=report.pk).update(
-        finished_at=timezone.now(), error="\n".join(errors)
-    )
+    HousekeepingReport.objects.filter(pk=report.pk).update(finished_at=Now(), error="\n".join(errors))
     report.refresh_from_db()
     return report
 

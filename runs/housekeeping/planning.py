@@ -9,11 +9,10 @@ from itertools import islice
 
 from django.db.models import Count, Max, QuerySet, Sum
 from django.db.models.functions import Length
-from django.utils import timezone
 
 from runs.logs import file_name
 from runs.models import Artifact, Checkpoint, LogChunk, Metric, Removal, RetentionRule, Run
-from webapp import storage
+from webapp import clock, storage
 from webapp.accounts.models import Workspace
 from webapp.catalog.models import BaseModel
 
@@ -65,7 +64,7 @@ def plan(
 
     Runs that are marked to be kept, that are not over, or whose files are a model of the catalogue lose nothing.
     """
-    found = list(islice(_items(rule, workspace, now or timezone.now()), most + 1))
+    found = list(islice(_items(rule, workspace, now or clock.now()), most + 1))
     return Plan(found[:most], len(found) > most)
 
 

@@ -23,6 +23,7 @@ AFRESH: dict[str, Any] = {
     "rank": F("priority"),
     "limit_counts_after": F("attempt"),
 }
+HAS_DATA = Q(dataset_version__isnull=False)
 
 
 def _by(user: User | None) -> str:
@@ -33,6 +34,8 @@ def _refusal(run_id: int, verb: str, allowed: str) -> NotAllowed:
     run = Run.objects.filter(pk=run_id).first()
     if run is None:
         return NotAllowed(f"This run cannot be {verb}: it has been deleted.")
+    if run.dataset_version_id is None and verb in {"tried again", "extended"}:
+        return NotAllowed(f"This run cannot be {verb}: its dataset “{run.dataset_name}” has been deleted.")
     return NotAllowed(f"This run cannot be {verb}: it is {run.get_status_display().lower()}. {allowed}")
 
 
@@ -103,6 +106,7 @@ def retry(run_id: int, by: User | None) -> Run:
         "retried",
         run_id,
         f"Queued again{_by(by)}, for another try.",
+        where=HAS_DATA,
         **AFRESH,
         attempts_allowed=F("attempt") + settings.MAX_ATTEMPTS,
     )
@@ -120,6 +124,8 @@ def extend(run_id: int, by: User | None, name: str, value: float, title: str) ->
         run = Run.objects.select_for_update(of=("self",)).filter(pk=run_id).first()
         if run is None or run.status not in CHANGES["extended"].sources:
             raise _refusal(run_id, "extended", "Only one that is over or paused can be.")
+        if run.dataset_version_id is None:
+            raise _refusal(run_id, "extended", "")
         if not run.checkpoints.exists():
             raise NotAllowed("This run cannot be extended: no checkpoint of it is in storage to go on from.")
         changed = change(

@@ -28,8 +28,8 @@ class Worker(models.Model):
     draining = models.BooleanField(default=False)
     cost_setting = models.FloatField(null=True)  # TUNEBOARD_COST_PER_HOUR of that host
     cost_edited = models.FloatField(null=True)  # said on the page, and goes before the setting
-    started_at = models.DateTimeField(default=timezone.now)
-    last_seen_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(db_default=Now())
+    last_seen_at = models.DateTimeField(db_default=Now())
 
     def __str__(self) -> str:
         return self.name
@@ -81,4 +81,4 @@ class Deployment(models.Model):
 
     version = models.CharField(max_length=100)
     refuse_other_versions = models.BooleanField(default=False)
-    started_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(db_default=Now())

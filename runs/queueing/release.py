@@ -16,6 +16,7 @@ from django.utils import timezone
 from runs.lifecycle import changes
 from runs.models import Run
 from runs.models.run import READY
+from webapp import clock
 
 W = Run.WaitsFor
 WAITING = (Run.Status.QUEUED, Run.Status.PAUSED)
@@ -33,7 +34,7 @@ def waits_for(run: Run) -> Run.WaitsFor:
     """What a run that is queued now has to wait for."""
     if run.after is not None and run.after.status != Run.Status.SUCCEEDED:
         return W.RUN
-    return W.TIME if run.not_before is not None and run.not_before > timezone.now() else W.NOTHING
+    return W.TIME if run.not_before is not None and run.not_before > clock.now() else W.NOTHING
 
 
 def in_order_to_wait(run: Run) -> str:

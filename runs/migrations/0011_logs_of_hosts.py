@@ -21,7 +21,7 @@ DELETE FROM runs_logchunk WHERE rank > 0;
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("runs", "0008_nodes"),
+        ("runs", "0010_devices_of_attempts"),
     ]
 
     operations = [
