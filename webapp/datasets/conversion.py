@@ -36,7 +36,7 @@ from webapp.datasets.problems import Problems, Refused, shown
 from webapp.datasets.sandbox import connect
 from webapp.datasets.splits import SPLIT_WORDS, SPLITS
 from webapp.datasets.staging import Report, Staged, stage_all, unified
-from webapp.datasets.tallies import Tally
+from webapp.datasets.tallies import joined
 
 DEFAULT_SEED = 42
 SPLIT_COLUMNS = ("split", "fold", "subset", "partition", "set")
@@ -84,7 +84,13 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
     try:
         columns_module.rows_view(connection, staged, schema)
         described = columns_module.describe(
-            connection, schema, textual, names, _wanted_kinds(asked, tasks), _tallied(staged), problems
+            connection,
+            schema,
+            textual,
+            names,
+            _wanted_kinds(asked, tasks),
+            joined(file.tallies for file in staged),
+            problems,
         )
         split_column = _split_column(connection, described, asked, staged)
     finally:
@@ -119,18 +125,6 @@ def _agreed_class_names(staged: list[Staged]) -> dict[str, list[str]]:
         lists = [file.class_names.get(name) for file in staged if name in file.schema.names]
         if all(each == lists[0] for each in lists) and lists[0]:
             found[name] = lists[0]
-    return found
-
-
-def _tallied(staged: list[Staged]) -> dict[str, Tally]:
-    """What was found in all files together, by column."""
-    found: dict[str, Tally] = {}
-    for file in staged:
-        for name, tally in file.tallies.items():
-            if name in found:
-                found[name].join(tally)
-            else:
-                found[name] = tally
     return found
 
 

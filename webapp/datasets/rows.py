@@ -153,9 +153,10 @@ def _below(row: dict[str, Any], columns: list[dict[str, Any]]) -> dict[str, Any]
     """The picture that boxes lie on: {"source", "width", "height"}."""
     data = (_first(row, columns, "image") or {}).get("bytes") or b""
     source = _picture(data)["source"]
-    if not source:
-        return {"source": "", "width": 0, "height": 0}
-    width, height = pictures.size_of(data, MOST_PIXELS)
+    try:
+        width, height = pictures.size_of(data, MOST_PIXELS) if source else (0, 0)
+    except pictures.Unreadable:  # Pillow's own limit here is not that of the process that converts
+        source, width, height = "", 0, 0
     return {"source": source, "width": width, "height": height}
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from array import array as numbers
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -173,3 +174,15 @@ TALLIES: dict[str, type[Tally]] = {
         PictureTally, RecordingTally, TokensTally, TagsTally, ObjectsTally,
     )
 }  # fmt: skip
+
+
+def joined(files: Iterable[dict[str, Tally]]) -> dict[str, Tally]:
+    """What was found in all files together, by column."""
+    found: dict[str, Tally] = {}
+    for tallies in files:
+        for name, tally in tallies.items():
+            if name in found:
+                found[name].join(tally)
+            else:
+                found[name] = tally
+    return found

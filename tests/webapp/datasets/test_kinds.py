@@ -15,7 +15,7 @@ from django.urls import reverse
 from tests.webapp.datasets.conftest import Inspected
 from tests.webapp.datasets.packing import picture, recording, zipped
 from webapp import storage
-from webapp.accounts.models import User
+from webapp.accounts.models import ApiToken, User, Workspace
 from webapp.datasets.canonical import content_hash_of
 from webapp.datasets.models import Dataset
 from webapp.datasets.problems import Refused
@@ -139,12 +139,16 @@ def test_pictures_in_class_folders_suit_image_classification(
     assert "ClassLabel" in features(dataset, tmp_path)["label"]
 
 
-def test_the_api_tells_kind_and_facts(inspected: Inspected, client: Client) -> None:
+def test_the_api_tells_kind_and_facts(
+    inspected: Inspected, client: Client, user: User, workspace: Workspace
+) -> None:
     files = {f"{label}/{n}.wav": recording(n) for label in ("yes", "no") for n in range(4)}
-    version = inspected(("words.zip", zipped(files))).version
-    assert version is not None
-    assert version.columns[0]["kind"] == "audio"
-    assert version.columns[0]["seconds"]["total"] == 2.0 and version.columns[0]["rates"] == {"8000": 8}
+    dataset = inspected(("words.zip", zipped(files)))
+    token = ApiToken.issue(user, workspace, "test")[1]
+    headers = {"Authorization": f"Bearer {token}"}
+    audio, label = client.get(f"/api/v1/datasets/{dataset.pk}", headers=headers).json()["columns"]
+    assert (audio["kind"], label["kind"], label["names"]) == ("audio", "label", ["no", "yes"])
+    assert audio["seconds"]["total"] == 2.0 and audio["rates"] == {"8000": 8}
 
 
 @pytest.mark.parametrize("place", ["annotations.json", "labels/instances.json"])
