@@ -7,7 +7,6 @@ Used by the pages and by the API. Nothing is in memory or on disk whole; files c
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterator
 from typing import IO
 
@@ -21,6 +20,7 @@ from zipstream import ZIP_STORED, ZipStream
 
 from runs.models import Artifact, Removal, Run
 from webapp import storage
+from webapp.ranges import parse_range
 from webapp.requests import Request
 
 CHUNK = 1 << 18
@@ -85,21 +85,6 @@ def file_response(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
         response["Content-Range"] = f"bytes {start}-{end}/{artifact.size}"
     response["Content-Length"] = str(end - start + 1)
     return _headed(response, artifact, etag)
-
-
-def parse_range(header: str, size: int) -> tuple[int, int] | str | None:
-    """(first, last) of one byte range; "unsatisfiable"; None where the header is to be ignored (RFC 9110)."""
-    found = re.fullmatch(r"bytes=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", header)
-    if found is None or not (found[1] or found[2]):
-        return None  # several ranges, or nonsense: the whole file is a right answer
-    if not found[1]:  # the last n bytes
-        length = min(int(found[2]), size)
-        return (size - length, size - 1) if length else "unsatisfiable"
-    first = int(found[1])
-    last = min(int(found[2]), size - 1) if found[2] else size - 1
-    if found[2] and int(found[2]) < first:
-        return None
-    return (first, last) if first < size else "unsatisfiable"
 
 
 def _chunks(source: IO[bytes], start: int, length: int) -> Iterator[bytes]:

@@ -24,14 +24,19 @@ from webapp.datasets.canonical import (
     arrow_type,
     content_hash,
     convert,
+    counts_of,
     group_of,
     schema_of,
 )
 from webapp.datasets.columns import Column, quoted
+from webapp.datasets.limits import Limits
+from webapp.datasets.pictures import allow_pixels
 from webapp.datasets.preview import Preview
 from webapp.datasets.problems import Problems, Refused, shown
 from webapp.datasets.sandbox import connect
-from webapp.datasets.staging import SPLIT_WORDS, SPLITS, Report, Staged, stage_all, unified
+from webapp.datasets.splits import SPLIT_WORDS, SPLITS
+from webapp.datasets.staging import Report, Staged, stage_all, unified
+from webapp.datasets.tallies import joined
 
 DEFAULT_SEED = 42
 SPLIT_COLUMNS = ("split", "fold", "subset", "partition", "set")
@@ -44,6 +49,7 @@ class Order:
     files: list[tuple[str, str]]  # (path, name as its owner calls it)
     request: dict[str, Any] = field(default_factory=dict)  # as Dataset.request
     tasks: list[dict[str, Any]] = field(default_factory=list)  # suggestion.as_json of each
+    limits: dict[str, int] = field(default_factory=dict)  # as limits.Limits; the rest as it is there
 
 
 @dataclass
@@ -66,9 +72,10 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
     problems = Problems()
     tasks = [suggestion.from_json(task) for task in order.tasks]
     asked = order.request
-    staged = stage_all(
-        [(Path(path), name) for path, name in order.files], asked.get("has_header"), scratch, problems, report
-    )
+    limits = Limits(**order.limits)
+    allow_pixels(limits.image_pixels)
+    files = [(Path(path), name) for path, name in order.files]
+    staged = stage_all(files, asked.get("has_header"), scratch, problems, report, limits)
     schema, textual = unified(staged, problems)
     _check_asked(schema, asked)
     report("looking at columns", 0, 0)
@@ -77,7 +84,13 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
     try:
         columns_module.rows_view(connection, staged, schema)
         described = columns_module.describe(
-            connection, schema, textual, names, _wanted_kinds(asked, tasks), problems
+            connection,
+            schema,
+            textual,
+            names,
+            _wanted_kinds(asked, tasks),
+            joined(file.tallies for file in staged),
+            problems,
         )
         split_column = _split_column(connection, described, asked, staged)
     finally:
@@ -233,7 +246,7 @@ def _written(
             "Ask its operator.",
         )
     writers = {split: SplitWriter(output / f"{split}-00000-of-00001.parquet", schema) for split in SPLITS}
-    counts = {column.name: _Counts(column) for column in described if column.is_groups}
+    counts = {column.name: _Counts(column) for column in described if column.is_counted}
     preview = Preview(output, described)
     done = 0
     for file in staged:
@@ -361,7 +374,7 @@ class _Counts:
         self.counts = {split: np.zeros(len(self.names) + 1, np.int64) for split in SPLITS}
 
     def add(self, split: str, array: pa.Array) -> None:
-        self.counts[split] += np.bincount(group_of(array, self.column), minlength=len(self.names) + 1)
+        self.counts[split] += counts_of(array, self.column)
 
     def as_json(self) -> dict[str, dict[str, int]]:
         return {
@@ -374,7 +387,7 @@ def _as_json(column: Column, counts: _Counts | None) -> dict[str, Any]:
     said: dict[str, Any] = {"name": column.name, "kind": column.kind, "nulls": column.nulls}
     if column.distinct is not None:
         said["distinct"] = column.distinct
-    if column.kind == "label":
+    if column.names:
         said["names"] = column.names
     if counts is not None:
         said["counts"] = counts.as_json()

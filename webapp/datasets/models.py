@@ -70,8 +70,8 @@ class DatasetVersion(models.Model):
     size_bytes = models.BigIntegerField()
     rows = models.BigIntegerField()
     splits = models.JSONField()  # {"train": rows, "validation": rows, "test": rows}
-    # [{name, kind, nulls, distinct, …}]; kind: text, label, integer, float, boolean, image, messages,
-    # json. label: names [...], counts {split: {name: n}}. text: chars {mean, p50, p95, max}.
+    # [{name, kind, nulls, distinct, …}]; kind: as docs/architecture.md lists them. Of classes: names [...],
+    # counts {split: {name: n}}. text: chars {mean, p50, p95, max}. The rest: Tally.facts.
     columns = models.JSONField()
     suggested = models.JSONField(default=dict)  # {task, columns {role: column}, reason}
     preview = models.JSONField(default=list)  # first rows: [{column: value}], long text cut

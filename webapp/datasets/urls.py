@@ -1,6 +1,6 @@
 from django.urls import path
 
-from webapp.datasets import views
+from webapp.datasets import recording_views, views
 
 app_name = "datasets"
 urlpatterns = [
@@ -10,6 +10,11 @@ urlpatterns = [
     path("<int:pk>/", views.detail, name="detail"),
     path("<int:pk>/progress/", views.progress, name="progress"),
     path("<int:pk>/pictures/<slug:name>/", views.picture, name="picture"),
+    path(
+        "<int:pk>/recordings/<slug:split>/<int:row>/<int:column>/",
+        recording_views.recording,
+        name="recording",
+    ),
     path("<int:pk>/rename/", views.rename, name="rename"),
     path("<int:pk>/delete/", views.delete, name="delete"),
 ]

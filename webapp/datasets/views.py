@@ -130,7 +130,7 @@ def picture(request: Request, pk: int, name: str) -> HttpResponse:
     """A picture of the first rows, as nothing but a picture."""
     version = _dataset(request, pk).version
     known = {
-        value["picture"]
+        value.get("picture")
         for row in (version.preview if version else [])
         for value in row.values()
         if isinstance(value, dict)
