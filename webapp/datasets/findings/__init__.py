@@ -22,13 +22,21 @@ from webapp.datasets.columns import Column, quoted
 from webapp.datasets.problems import Problem, Problems
 from webapp.datasets.sandbox import connect
 
-READ = ("text", "messages", "image", "json")  # kinds that a model reads, where no task says which columns
+READ = (
+    "text",
+    "messages",
+    "image",
+    "audio",
+    "tokens",
+    "json",
+)  # kinds that a model reads, where no task says which columns
+MEDIA = ("image", "audio")  # structs of bytes and a path
 LABEL = "label"
 
 
 @dataclass
 class Rows:
-    """The rows of a version: a view `rows` with `split`, `row` (from 1) and the columns; pictures as their bytes."""
+    """The rows of a version: a view `rows` with `split`, `row` (from 1) and the columns; media as their bytes."""
 
     connection: duckdb.DuckDBPyConnection
     columns: list[Column]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from webapp.datasets.columns import Column, quoted
-from webapp.datasets.findings import Rows, percent, plural
+from webapp.datasets.findings import MEDIA, Rows, percent, plural
 from webapp.datasets.problems import Problem
 
 Add = Callable[[Problem], None]
@@ -41,7 +41,7 @@ def find(rows: Rows, add: Add) -> None:
 
 def _exact(column: Column) -> str:
     name = quoted(column.name)
-    return name if column.kind in {"text", "image"} else f"{name}::VARCHAR"
+    return name if column.kind in ("text", *MEDIA) else f"{name}::VARCHAR"
 
 
 def _near(column: Column) -> str:
