@@ -13,9 +13,22 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from webapp import storage
 from webapp.accounts.models import Membership, User, Workspace
+from webapp.datasets.conversion import Converted, Order, convert_files
 from webapp.datasets.inspection import run_inspection
 from webapp.datasets.intake import create_dataset
 from webapp.datasets.models import Dataset
+from webapp.datasets.problems import Problem, Refused
+
+
+SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"  # real files; not in the repository
+
+
+def real(name: str) -> Path:
+    """A real file; the test is skipped where there are none."""
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    return path
 
 
 @pytest.fixture(autouse=True)
@@ -79,6 +92,33 @@ def inspected(workspace: Workspace, user: User) -> Inspected:
         return dataset
 
     return upload
+
+
+@pytest.fixture
+def convert(tmp_path: Path) -> Any:
+    """Files given as name=bytes pairs, straight through what the inspection's own process runs."""
+    count = 0
+
+    def run(*files: tuple[str, bytes], **request: Any) -> Converted:
+        nonlocal count
+        count += 1
+        folder = tmp_path / str(count)
+        for name in ("in", "output", "scratch"):
+            (folder / name).mkdir(parents=True)
+        given = []
+        for number, (name, data) in enumerate(files):
+            (folder / "in" / str(number)).write_bytes(data)
+            given.append((str(folder / "in" / str(number)), name))
+        return convert_files(Order(given, request), folder / "output", folder / "scratch", lambda *_: None)
+
+    return run
+
+
+def refusal(convert: Any, *files: tuple[str, bytes], **request: Any) -> Problem:
+    """What is said of files that cannot be used."""
+    with pytest.raises(Refused) as caught:
+        convert(*files, **request)
+    return caught.value.problem
 
 
 def stored_files() -> list[str]:

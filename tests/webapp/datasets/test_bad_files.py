@@ -10,15 +10,13 @@ import io
 import json
 import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from webapp.datasets.conversion import Converted, Order, convert_files
-from webapp.datasets.problems import Problem, Refused
+from tests.webapp.datasets.conftest import refusal
 
 GOOD = b"text,label\n" + b"".join(
     f"a sentence number {n},{'yes' if n % 2 else 'no'}\n".encode() for n in range(30)
@@ -26,31 +24,6 @@ GOOD = b"text,label\n" + b"".join(
 MANY = b"text,label\n" + b"".join(
     f"a sentence number {n},{'yes' if n % 2 else 'no'}\n".encode() for n in range(300)
 )
-
-
-@pytest.fixture
-def convert(tmp_path: Path) -> Any:
-    count = 0
-
-    def run(*files: tuple[str, bytes], **request: Any) -> Converted:
-        nonlocal count
-        count += 1
-        folder = tmp_path / str(count)
-        for name in ("in", "output", "scratch"):
-            (folder / name).mkdir(parents=True)
-        given = []
-        for number, (name, data) in enumerate(files):
-            (folder / "in" / str(number)).write_bytes(data)
-            given.append((str(folder / "in" / str(number)), name))
-        return convert_files(Order(given, request), folder / "output", folder / "scratch", lambda *_: None)
-
-    return run
-
-
-def refusal(convert: Any, *files: tuple[str, bytes], **request: Any) -> Problem:
-    with pytest.raises(Refused) as caught:
-        convert(*files, **request)
-    return caught.value.problem
 
 
 def parquet(table: pa.Table) -> bytes:
