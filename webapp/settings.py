@@ -19,6 +19,8 @@ from urllib.parse import unquote, urlsplit
 import dj_database_url
 from csp.constants import NONE, SELF
 
+from webapp.datasets.limits import Limits
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -245,6 +247,10 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 0  # every uploaded file goes to disk in chunks
 FILE_UPLOAD_HANDLERS = ["webapp.datasets.uploading.IncomingUploadHandler"]
 UPLOAD_MAX_BYTES = int(amount("TUNEBOARD_UPLOAD_MAX_BYTES", 20 * 2**30))
+DATASET_LIMITS = Limits(
+    archive_bytes=int(amount("TUNEBOARD_ARCHIVE_MAX_BYTES", Limits.archive_bytes)),
+    archive_ratio=int(amount("TUNEBOARD_ARCHIVE_MAX_RATIO", Limits.archive_ratio)),
+)
 
 # -- Runs ---------------------------------------------------------------------------------------
 LEASE_SECONDS = amount("TUNEBOARD_LEASE_SECONDS", 60)

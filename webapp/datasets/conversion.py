@@ -28,6 +28,7 @@ from webapp.datasets.canonical import (
     schema_of,
 )
 from webapp.datasets.columns import Column, quoted
+from webapp.datasets.limits import Limits
 from webapp.datasets.preview import Preview
 from webapp.datasets.problems import Problems, Refused, shown
 from webapp.datasets.sandbox import connect
@@ -44,6 +45,7 @@ class Order:
     files: list[tuple[str, str]]  # (path, name as its owner calls it)
     request: dict[str, Any] = field(default_factory=dict)  # as Dataset.request
     tasks: list[dict[str, Any]] = field(default_factory=list)  # suggestion.as_json of each
+    limits: dict[str, int] = field(default_factory=dict)  # as limits.Limits; the rest as it is there
 
 
 @dataclass
@@ -66,9 +68,9 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
     problems = Problems()
     tasks = [suggestion.from_json(task) for task in order.tasks]
     asked = order.request
-    staged = stage_all(
-        [(Path(path), name) for path, name in order.files], asked.get("has_header"), scratch, problems, report
-    )
+    limits = Limits(**order.limits)
+    files = [(Path(path), name) for path, name in order.files]
+    staged = stage_all(files, asked.get("has_header"), scratch, problems, report, limits)
     schema, textual = unified(staged, problems)
     _check_asked(schema, asked)
     report("looking at columns", 0, 0)

@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,7 @@ def _inspect(dataset: Dataset, claim: str, scratch: Path) -> None:
         "files": _files(dataset, scratch),
         "request": dataset.request,
         "tasks": [suggestion.as_json(needs) for needs in suggestion.registered().values()],
+        "limits": asdict(settings.DATASET_LIMITS),
     }
     report = _Reporter(dataset.pk, claim)
     converted, problems = convert_apart(order, output, scratch, report)

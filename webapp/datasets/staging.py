@@ -18,6 +18,7 @@ from PIL import Image
 
 from webapp.datasets.formats import recognise
 from webapp.datasets.formats.common import IMAGE, JSON_FIELD, MAX_COLUMNS, Opened, Source
+from webapp.datasets.limits import Limits
 from webapp.datasets.problems import Problems, Refused
 
 SPLITS = ("train", "validation", "test")
@@ -64,6 +65,7 @@ def stage_all(
     scratch: Path,
     problems: Problems,
     report: Report,
+    limits: Limits,
 ) -> list[Staged]:
     """Read every file; raises Refused for the first that cannot be used."""
     splits = [split_of_name(name) for _, name in files]
@@ -78,7 +80,7 @@ def stage_all(
 
         folder = scratch / f"file-{number}"
         folder.mkdir()
-        source = Source(path, name, has_header, folder, progress)
+        source = Source(path, name, has_header, folder, progress, limits)
         opened = recognise(source, problems).open(source, problems)
         staged.append(_staged(source, opened, split, problems))
     return staged

@@ -19,7 +19,6 @@ from webapp.datasets.intake import create_dataset
 from webapp.datasets.models import Dataset
 from webapp.datasets.problems import Problem, Refused
 
-
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"  # real files; not in the repository
 
 

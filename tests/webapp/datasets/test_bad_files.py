@@ -67,7 +67,7 @@ REFUSED = [
     Bad("a program called csv", "a.csv", b"\x7fELF\x02\x01\x01" + bytes(200), "not_a_table", "a program"),
     Bad("a PDF", "a.tsv", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "not_a_table", "a PDF document"),
     Bad("a picture", "a.jsonl", b"\x89PNG\r\n\x1a\n" + bytes(100), "not_a_table", "a picture"),
-    Bad("gzip", "a.csv", b"\x1f\x8b\x08\x00" + bytes(100), "not_a_table", "gzip"),
+    Bad("gzip", "a.csv", b"\x1f\x8b\x08\x00" + bytes(100), "damaged", "begins as gzip"),
     Bad("noise", "a.csv", bytes(range(256)) * 50, "not_a_table", "no format that can be read"),
     Bad("a NUL late in the file", "a.csv", MANY + b"x\x00y,no\n", "nul", "Line 302", row=302),
     Bad("ragged all over", "a.csv", GOOD + b"one,two,three\n" * 20, "ragged", "more than 2 columns", row=32),

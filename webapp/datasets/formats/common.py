@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from webapp.datasets.limits import Limits
 from webapp.datasets.problems import Problems, Refused
 
 MAX_COLUMNS = 1000
@@ -49,10 +50,12 @@ class Source:
     has_header: bool | None = None  # as the uploader said; None: find out
     scratch: Path = field(default_factory=Path)  # a folder for temporary files
     progress: Progress = lambda done, total: None
+    limits: Limits = field(default_factory=Limits)
+    unpacked_name: str = ""  # what a compressed file would be called without its last extension
 
     @property
     def extension(self) -> str:
-        return Path(self.name).suffix.lower()
+        return Path(self.unpacked_name or self.name).suffix.lower()
 
 
 @dataclass
