@@ -63,7 +63,7 @@ REFUSED = [
     Bad("only a byte-order mark", "a.csv", b"\xef\xbb\xbf", "empty", "nothing but blanks"),
     Bad("only a header", "a.csv", b"text,label\n", "header_only", "no rows below it", row=1),
     Bad("two rows", "a.csv", b"text,label\nx,a\ny,b\n", "too_few_rows", "at least 3"),
-    Bad("a zip called csv", "a.csv", zipped(), "not_a_table", "a ZIP archive or an Excel workbook"),
+    Bad("a zip called csv", "a.csv", zipped(), "not_a_table", "a ZIP archive"),
     Bad("a program called csv", "a.csv", b"\x7fELF\x02\x01\x01" + bytes(200), "not_a_table", "a program"),
     Bad("a PDF", "a.tsv", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "not_a_table", "a PDF document"),
     Bad("a picture", "a.jsonl", b"\x89PNG\r\n\x1a\n" + bytes(100), "not_a_table", "a picture"),

@@ -28,8 +28,7 @@ FOREIGN = (
     (b"\x89PNG", "a picture", "Put pictures with their labels into a Parquet file and upload that."),
     (b"\xff\xd8\xff", "a picture", "Put pictures with their labels into a Parquet file and upload that."),
     (b"GIF8", "a picture", "Put pictures with their labels into a Parquet file and upload that."),
-    (b"SQLite format 3", "a SQLite database", "Export the table as CSV and upload that."),
-    (b"ARROW1", "an Arrow file", "Save it as Parquet and upload that."),
+    (b"FEA1", "an old Feather file (version 1)", "Write it again with a current pandas or pyarrow."),
 )
 
 
