@@ -71,6 +71,7 @@ def stage_all(
     splits = [split_of_name(name) for _, name in files]
     if "train" not in splits:  # one file called test.csv is no test split of anything
         splits = ["" for _ in splits]
+    together = tuple(name for _, name in files)
     staged = []
     for number, ((path, name), split) in enumerate(zip(files, splits, strict=True)):
         stage = "reading" if len(files) == 1 else f"reading file {number + 1} of {len(files)}"
@@ -80,7 +81,7 @@ def stage_all(
 
         folder = scratch / f"file-{number}"
         folder.mkdir()
-        source = Source(path, name, has_header, folder, progress, limits)
+        source = Source(path, name, has_header, folder, progress, limits, split, together)
         opened = recognise(source, problems).open(source, problems)
         staged.append(_staged(source, opened, split, problems))
     return staged

@@ -19,16 +19,6 @@ from webapp.datasets.intake import create_dataset
 from webapp.datasets.models import Dataset
 from webapp.datasets.problems import Problem, Refused
 
-SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"  # real files; not in the repository
-
-
-def real(name: str) -> Path:
-    """A real file; the test is skipped where there are none."""
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"{path} is not here")
-    return path
-
 
 @pytest.fixture(autouse=True)
 def empty_storage() -> Iterator[None]:

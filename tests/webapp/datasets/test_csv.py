@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import codecs
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.webapp.datasets.conftest import real, refusal
+from tests.webapp.datasets.conftest import refusal
 
 VALUE = 'Käse, Brot; „gut“ | "x" {n}\n\tzweite Zeile'
 
@@ -61,8 +62,12 @@ def test_a_line_that_does_not_fit_is_named_as_an_editor_counts_it(convert: Any) 
     assert [(each["code"], each["row"]) for each in made.problems] == [("ragged", 303)]
 
 
-def test_real_files_without_a_header_become_the_splits_they_are_called(convert: Any) -> None:
-    files = [(f"{name}.tsv", real(f"sst2/{name}.tsv").read_bytes()) for name in ("train", "dev", "test")]
+def test_real_files_without_a_header_become_the_splits_they_are_called(
+    convert: Any, shared_data: Path
+) -> None:
+    files = [
+        (f"{name}.tsv", (shared_data / f"sst2/{name}.tsv").read_bytes()) for name in ("train", "dev", "test")
+    ]
     made = convert(*files)
     assert made.splits == {"train": 6920, "validation": 872, "test": 1821}
     assert [column["kind"] for column in made.columns] == ["text", "integer"]

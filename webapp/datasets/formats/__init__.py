@@ -74,8 +74,7 @@ def recognise(source: Source, problems: Problems) -> Format:
             f"Upload one of: {titles}.",
             file=source.name,
         )
-    claimed = next((each for each in all_formats() if source.extension in each.extensions), best)
-    if claimed is not best:
+    if source.extension not in best.extensions and source.extension in all_extensions():
         problems.warn(
             "extension",
             f"The name ends in {source.extension}, but what is inside is {best.title}; it was read as that.",

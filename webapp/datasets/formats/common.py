@@ -51,6 +51,8 @@ class Source:
     scratch: Path = field(default_factory=Path)  # a folder for temporary files
     progress: Progress = lambda done, total: None
     limits: Limits = field(default_factory=Limits)
+    split: str = ""  # as its name says, where it says one
+    together: tuple[str, ...] = ()  # names of all files that are uploaded as one dataset
     unpacked_name: str = ""  # what a compressed file would be called without its last extension
 
     @property

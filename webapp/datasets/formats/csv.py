@@ -27,7 +27,7 @@ from webapp.datasets.formats.common import (
     check_column_count,
     unique_names,
 )
-from webapp.datasets.formats.text import Plain, looks_like_text, plain_text
+from webapp.datasets.formats.text import Plain, head_as_text, looks_like_text, plain_text
 from webapp.datasets.problems import Problems, Refused, shown
 from webapp.datasets.sandbox import connect
 
@@ -78,6 +78,7 @@ USUAL_HEADERS = frozenset(
     ]
 )
 WORST_SHARE = 0.01  # of rows that do not fit and are left out; more is a misunderstanding
+TABULAR_SHARE = 0.9  # of rows with the same number of columns
 MOST_REPORTED = 10_000
 
 csv.field_size_limit(1 << 31)
@@ -98,6 +99,8 @@ class Csv(Format):
     def recognises(self, head: bytes, extension: str) -> float:
         if not looks_like_text(head):
             return 0.0
+        if extension == ".txt":
+            return 0.65 if is_tabular(head_as_text(head)) else 0.3
         return 0.6 if extension in self.extensions else 0.2
 
     def open(self, source: Source, problems: Problems) -> Opened:
@@ -180,6 +183,19 @@ def _sample_rows(text: str, dialect: Dialect) -> list[list[str]]:
         quoting=quoting,
     )
     return [row for row, _ in zip(reader, range(500), strict=False)]
+
+
+def is_tabular(text: str) -> bool:
+    """Whether a text is a table of two columns or more: prose has commas too, but not the same number in every line."""
+    lines = text if len(text) < 1000 else text[: text.rfind("\n") + 1] or text
+    dialect = find_dialect(lines, "")
+    rows = [row for row in _sample_rows(lines, dialect) if row]
+    if dialect.columns < 2 or len(rows) < 2:
+        return False
+    fitting = sum(len(row) == dialect.columns for row in rows)
+    spaced = sum(cell.startswith(" ") for row in rows for cell in row[1:])
+    prose = dialect.delimiter in ",;" and spaced > fitting * (dialect.columns - 1) / 2
+    return fitting >= TABULAR_SHARE * len(rows) and not prose
 
 
 def guess_header(rows: list[list[str]]) -> bool:
