@@ -70,7 +70,17 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
     asked = order.request
     limits = Limits(**order.limits)
     files = [(Path(path), name) for path, name in order.files]
-    staged = stage_all(files, asked.get("has_header"), scratch, problems, report, limits)
+    named = frozenset([*(asked.get("columns") or {}).values(), asked.get("split_column") or ""])
+    staged = stage_all(
+        files,
+        asked.get("has_header"),
+        scratch,
+        problems,
+        report,
+        limits,
+        named,
+        suggestion.can_use_messages(asked.get("task", ""), tasks),
+    )
     schema, textual = unified(staged, problems)
     _check_asked(schema, asked)
     report("looking at columns", 0, 0)

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from webapp.datasets.formats import recognise
+from webapp.datasets.formats import parallel, recognise
 from webapp.datasets.formats.common import IMAGE, JSON_FIELD, MAX_COLUMNS, Opened, Source
 from webapp.datasets.limits import Limits
 from webapp.datasets.problems import Problems, Refused
@@ -66,24 +66,43 @@ def stage_all(
     problems: Problems,
     report: Report,
     limits: Limits,
+    asked: frozenset[str] = frozenset(),
+    conversations: bool = True,
 ) -> list[Staged]:
     """Read every file; raises Refused for the first that cannot be used."""
     splits = [split_of_name(name) for _, name in files]
     if "train" not in splits:  # one file called test.csv is no test split of anything
         splits = ["" for _ in splits]
-    together = tuple(name for _, name in files)
-    staged = []
+    sources = []
     for number, ((path, name), split) in enumerate(zip(files, splits, strict=True)):
-        stage = "reading" if len(files) == 1 else f"reading file {number + 1} of {len(files)}"
+        folder = scratch / f"file-{number}"
+        folder.mkdir()
+        sources.append(
+            Source(
+                path,
+                name,
+                has_header,
+                folder,
+                limits=limits,
+                split=split,
+                asked=asked,
+                conversations=conversations,
+                together=tuple(name for _, name in files),
+            )
+        )
+    groups = parallel.pairs([name for _, name in files])
+    staged = []
+    for number, group in enumerate(groups):
+        stage = "reading" if len(groups) == 1 else f"reading file {number + 1} of {len(groups)}"
 
         def progress(done: int, total: int, stage: str = stage) -> None:
             report(stage, done, total)
 
-        folder = scratch / f"file-{number}"
-        folder.mkdir()
-        source = Source(path, name, has_header, folder, progress, limits, split, together)
-        opened = recognise(source, problems).open(source, problems)
-        staged.append(_staged(source, opened, split, problems))
+        source = sources[group[0]]
+        source.progress = progress
+        source.companions = tuple(sources[place] for place in group[1:])
+        file_format = parallel.FORMAT if source.companions else recognise(source, problems)
+        staged.append(_staged(source, file_format.open(source, problems), source.split, problems))
     return staged
 
 

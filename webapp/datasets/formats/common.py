@@ -52,6 +52,9 @@ class Source:
     progress: Progress = lambda done, total: None
     limits: Limits = field(default_factory=Limits)
     split: str = ""  # as its name says, where it says one
+    asked: frozenset[str] = frozenset()  # columns that the uploader named
+    conversations: bool = True  # whether what is asked for can use them
+    companions: tuple[Source, ...] = ()  # files that are read with this one, line by line
     together: tuple[str, ...] = ()  # names of all files that are uploaded as one dataset
     unpacked_name: str = ""  # what a compressed file would be called without its last extension
 

@@ -30,7 +30,7 @@ class Compressed(Format):
         return 1.0 if head.startswith(tuple(CODECS)) else 0.0
 
     def open(self, source: Source, problems: Problems) -> Opened:
-        path = _unpacked(source)
+        path = unpacked(source)
         with path.open("rb") as opened:
             head = opened.read(512)
         if head.startswith(PACKED):
@@ -62,7 +62,7 @@ def _codec(path: Path) -> str:
     return next(codec for magic, codec in CODECS.items() if head.startswith(magic))
 
 
-def _unpacked(source: Source) -> Path:
+def unpacked(source: Source) -> Path:
     """The file without its compression; raises Refused where it is damaged or grows beyond the limits."""
     packed, limit = source.path.stat().st_size, inflation_limit(source)
     path = source.scratch / f"unpacked-{source.path.name}"
