@@ -116,10 +116,10 @@ def upload(
     split_column: Form[str] = "",
     seed: Form[int | None] = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Takes CSV, TSV, JSON Lines and Parquet; `file` may be repeated. Inspection goes on afterwards: ask by id.
+    """Takes CSV, Excel, JSON, Parquet, Arrow, SQLite, plain text and TMX; `file` may be repeated. Inspection goes on afterwards: ask by id.
 
     All else is optional: `task` and `columns` (JSON, role to column) instead of the suggestion, `has_header` for
-    CSV and TSV, `split_column` for a column that says train, validation or test, `seed` for the split that is made.
+    CSV, Excel and text, `split_column` for a column that says train, validation or test, `seed` for the split that is made.
     """
     require_editor(request)
     try:

@@ -43,6 +43,12 @@ def test_every_encoding_and_delimiter_gives_the_same_rows(
     assert {each["code"] for each in made.problems} == ({"encoding"} if encoding == "cp1252" else set())
 
 
+def test_a_comma_in_every_text_is_no_delimiter_where_the_names_have_another(convert: Any) -> None:
+    rows = "".join(f"good, really {n};{('yes', 'no')[n % 2]}\n" for n in range(40))
+    made = convert(("a.csv", f"text;label\n{rows}".encode()))
+    assert (made.details["files"][0]["delimiter"], made.rows) == ("semicolon", 40)
+
+
 @pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
 def test_excels_line_that_tells_the_separator_is_no_row(delimiter: str, convert: Any) -> None:
     told = f"sep={delimiter}\r\n" + table(delimiter)

@@ -65,7 +65,7 @@ def _codec(path: Path) -> str:
 def unpacked(source: Source) -> Path:
     """The file without its compression; raises Refused where it is damaged or grows beyond the limits."""
     packed, limit = source.path.stat().st_size, inflation_limit(source)
-    path = source.scratch / f"unpacked-{source.path.name}"
+    path = source.scratch / "unpacked"
     done = 0
     try:
         with (

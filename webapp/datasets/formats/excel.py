@@ -12,7 +12,7 @@ import itertools
 import struct
 import zipfile
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import openpyxl
 import pyarrow as pa
@@ -55,21 +55,22 @@ class Excel(Format):
 
     def open(self, source: Source, problems: Problems) -> Opened:
         _check_container(source)
+        stream = source.path.open("rb")  # of a path, openpyxl would judge the name
         try:
             _check_sizes(source)
-            stream = source.path.open("rb")  # of a path, openpyxl would judge the name
             book = openpyxl.load_workbook(stream, read_only=True, data_only=True, keep_links=False)
             sheet, marks = _first_with_rows(book, source, problems)
             rows = _Rows(sheet, marks, source, problems)
             header = _Header(list(itertools.islice(rows, SAMPLED)), marks.merges, source, problems)
         except Exception as error:
+            stream.close()
             raise _refused(error, source) from error
         names = header.names
         schema = pa.schema([(name, pa.string()) for name in names])
         first = header.rows[0][0] if header.rows else 2
         return Opened(
             schema=schema,
-            batches=_batches(itertools.chain(header.rows, rows), schema, source, problems),
+            batches=_batches(itertools.chain(header.rows, rows), stream, schema, source, problems),
             textual=True,
             first_row=first,
             details={"format": self.slug, "sheet": sheet.title, "header": header.there},
@@ -273,7 +274,7 @@ class _Header:
 
 
 def _batches(
-    rows: Iterator[Row], schema: pa.Schema, source: Source, problems: Problems
+    rows: Iterator[Row], stream: IO[bytes], schema: pa.Schema, source: Source, problems: Problems
 ) -> Iterator[pa.RecordBatch]:
     width, done = len(schema), 0
     held: list[list[str | None]] = []
@@ -300,6 +301,8 @@ def _batches(
             yield _batch(held, schema)
     except Exception as error:
         raise _refused(error, source) from error
+    finally:
+        stream.close()
 
 
 def _batch(rows: list[list[str | None]], schema: pa.Schema) -> pa.RecordBatch:

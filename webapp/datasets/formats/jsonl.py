@@ -116,7 +116,7 @@ class JsonLines(Format):
             schema,
             _batches(file, schema, kinds, rows),
             first_row=first,
-            details={"format": self.slug} | ({"shape": file.shape.name} if file.shape else {}),
+            details={"format": self.slug, "shape": file.shape.name if file.shape else ""},
         )
 
 
