@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.webapp.datasets.conftest import refusal
@@ -86,6 +89,16 @@ def test_an_instruction_with_several_instances_is_several_rows(convert: Any) -> 
     instances = [{"input": letter, "output": letter.upper()} for letter in "abc"]
     made = convert(("a.jsonl", repeated({"instruction": "Write it large.", "instances": instances})))
     assert made.rows == 90
+
+
+def test_conversations_in_parquet_are_the_same_messages(convert: Any) -> None:
+    said = [[{"from": "human", "value": f"Hi {n}"}, {"from": "gpt", "value": "Hello"}] for n in range(30)]
+    target = io.BytesIO()
+    pq.write_table(pa.table({"conversations": said}), target)
+    made = convert(("a.parquet", target.getvalue()))
+    written = convert(("a.jsonl", lines(*({"conversations": each} for each in said))))
+    assert made.content_hash == written.content_hash
+    assert made.columns[0]["kind"] == "messages"
 
 
 def test_rows_that_lack_an_answer_are_counted_as_missing(convert: Any) -> None:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from webapp.datasets.formats.chat import as_messages
 from webapp.datasets.formats.common import (
     IMAGE,
     JSON_FIELD,
@@ -168,10 +169,10 @@ def _is_messages(kind: pa.DataType) -> bool:
     if not _is_list(kind) or not pa.types.is_struct(kind.value_type):
         return False
     members = {field.name: field.type for field in kind.value_type}
-    return all(
-        name in members and (pa.types.is_string(members[name]) or pa.types.is_large_string(members[name]))
-        for name in ("role", "content")
-    )
+    texts = {
+        name for name, held in members.items() if pa.types.is_string(held) or pa.types.is_large_string(held)
+    }
+    return texts >= {"role", "content"} or texts >= {"from", "value"}
 
 
 def _holds_binary(kind: pa.DataType) -> bool:
@@ -213,14 +214,16 @@ def _image_of_struct(array: pa.Array) -> pa.Array:
 
 def _messages(array: pa.Array) -> pa.Array:
     rows = (
-        None if row is None else [_message(each) for each in row if each is not None]
+        as_messages([_written(each) for each in row if each is not None]) if row else None
         for row in array.to_pylist()
     )
     return pa.array(rows, MESSAGES)
 
 
-def _message(said: dict[str, Any]) -> dict[str, str]:
-    return {name: (said[name] or "").replace("\0", "") for name in ("role", "content")}
+def _written(said: dict[str, Any]) -> dict[str, str]:
+    """One message without what is missing or no database keeps."""
+    known = ("role", "content") if "role" in said else ("from", "value")
+    return {name: (said[name] or "").replace("\0", "") for name in known}
 
 
 def _json(array: pa.Array) -> pa.Array:
