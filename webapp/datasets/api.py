@@ -119,7 +119,7 @@ def upload(
     """Takes tables and archives as docs/datasets.md lists them; `file` may be repeated. Inspection goes on afterwards: ask by id.
 
     All else is optional: `task` and `columns` (JSON, role to column) instead of the suggestion, `has_header` for
-    CSV and TSV, `split_column` for a column that says train, validation or test, `seed` for the split that is made.
+    CSV, Excel and text, `split_column` for a column that says train, validation or test, `seed` for the split that is made.
     """
     require_editor(request)
     try:

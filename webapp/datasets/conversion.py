@@ -75,7 +75,17 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
     limits = Limits(**order.limits)
     allow_pixels(limits.image_pixels)
     files = [(Path(path), name) for path, name in order.files]
-    staged = stage_all(files, asked.get("has_header"), scratch, problems, report, limits)
+    named = frozenset([*(asked.get("columns") or {}).values(), asked.get("split_column") or ""])
+    staged = stage_all(
+        files,
+        asked.get("has_header"),
+        scratch,
+        problems,
+        report,
+        limits,
+        named,
+        suggestion.can_use_messages(asked.get("task", ""), tasks),
+    )
     schema, textual = unified(staged, problems)
     _check_asked(schema, asked)
     report("looking at columns", 0, 0)

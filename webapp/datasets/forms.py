@@ -41,7 +41,7 @@ class UploadForm(forms.Form):
         required=False,
         label="The first line is",
         choices=list(HEADER.items()),
-        help_text="Of CSV and TSV files.",
+        help_text="Of CSV, Excel and text files.",
     )
     split_column = forms.CharField(
         required=False,

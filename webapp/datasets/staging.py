@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from webapp.datasets import layouts
 from webapp.datasets.archives import is_archive, unpack
-from webapp.datasets.formats import recognise
+from webapp.datasets.formats import parallel, recognise
 from webapp.datasets.formats.common import JSON_FIELD, MAX_COLUMNS, Opened, Source, kind_of
 from webapp.datasets.layouts.common import Place
 from webapp.datasets.limits import Limits
@@ -56,25 +56,51 @@ def stage_all(
     problems: Problems,
     report: Report,
     limits: Limits,
+    asked: frozenset[str] = frozenset(),
+    conversations: bool = True,
 ) -> list[Staged]:
     """Read every file, and what is in every archive; raises Refused for the first that cannot be used."""
+    splits = [split_of_name(name) for _, name in files]
+    if "train" not in splits and not any(is_archive(path) for path, _ in files):
+        splits = ["" for _ in splits]  # one file called test.csv is no test split of anything
+    sources = []
+    for number, ((path, name), split) in enumerate(zip(files, splits, strict=True)):
+        folder = scratch / f"file-{number}"
+        folder.mkdir()
+        sources.append(
+            Source(
+                path,
+                name,
+                has_header,
+                folder,
+                limits=limits,
+                split=split,
+                asked=asked,
+                conversations=conversations,
+                together=tuple(name for _, name in files),
+            )
+        )
+    groups = parallel.pairs([name for _, name in files])
     staged: list[Staged] = []
-    for number, (path, name) in enumerate(files):
-        stage = "reading" if len(files) == 1 else f"reading file {number + 1} of {len(files)}"
+    for number, group in enumerate(groups):
+        stage = "reading" if len(groups) == 1 else f"reading file {number + 1} of {len(groups)}"
 
         def progress(done: int, total: int, stage: str = stage) -> None:
             report(stage, done, total)
 
-        folder = scratch / f"file-{number}"
-        folder.mkdir()
-        source = Source(path, name, has_header, folder, progress, limits)
-        if is_archive(path):
+        source = sources[group[0]]
+        source.progress = progress
+        source.companions = tuple(sources[place] for place in group[1:])
+        if source.companions:
+            staged.append(_staged(source, parallel.FORMAT.open(source, problems), source.split, problems))
+        elif is_archive(source.path):
             report("unpacking", 0, 0)
             staged += _staged_archive(source, problems)
         else:
-            opened = recognise(source, problems).open(source, problems)
-            staged.append(_staged(source, opened, split_of_name(name), problems))
-    if all(each.split != "train" for each in staged):  # one file called test.csv is no test split of anything
+            staged.append(
+                _staged(source, recognise(source, problems).open(source, problems), source.split, problems)
+            )
+    if all(each.split != "train" for each in staged):
         for each in staged:
             each.split = ""
     return staged
@@ -93,7 +119,7 @@ def _staged_archive(source: Source, problems: Problems) -> list[Staged]:
     for number, part in enumerate(layout.open(tree, place)):
         scratch = source.scratch / f"part-{number}"
         scratch.mkdir()
-        inside = Source(source.path, part.name, source.has_header, scratch, source.progress, source.limits)
+        inside = replace(source, name=part.name, scratch=scratch)
         split = part.split or split_of_name(source.name)
         part.opened.details = {"layout": layout.slug, **part.opened.details}
         staged.append(_staged(inside, part.opened, split, problems))

@@ -86,6 +86,12 @@ def from_json(said: dict[str, Any]) -> TaskNeeds:
     return TaskNeeds(said["slug"], said["title"], sets, {role.name: role for role in roles})
 
 
+def can_use_messages(task: str, tasks: Sequence[TaskNeeds]) -> bool:
+    """Whether the task that was asked for takes conversations, and not the columns that they are made of."""
+    wanted = [needs for needs in tasks if needs.slug == task]
+    return not wanted or any("messages" in role.kinds for needs in wanted for role in needs.roles.values())
+
+
 def suits(column: ColumnLike, role: RoleLike) -> bool:
     """Whether a column of this kind can play the role, and makes sense in it."""
     if column.kind not in role.kinds:

@@ -17,6 +17,7 @@ from webapp.datasets.conversion import Converted, Order, convert_files
 from webapp.datasets.inspection import run_inspection
 from webapp.datasets.intake import create_dataset
 from webapp.datasets.models import Dataset
+from webapp.datasets.problems import Problem, Refused
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +85,7 @@ def inspected(workspace: Workspace, user: User) -> Inspected:
 
 @pytest.fixture
 def convert(tmp_path: Path) -> Any:
-    """The conversion of files given as (name, bytes), in this process; `.output` is where the last one wrote."""
+    """Files given as (name, bytes), straight through what the inspection's own process runs; `.output` is where the last one wrote."""
     count = 0
 
     def run(*files: tuple[str, bytes], limits: dict[str, int] | None = None, **request: Any) -> Converted:
@@ -104,6 +105,13 @@ def convert(tmp_path: Path) -> Any:
             run.output = folder / "output"  # type: ignore[attr-defined]
 
     return run
+
+
+def refusal(convert: Any, *files: tuple[str, bytes], **request: Any) -> Problem:
+    """What is said of files that cannot be used."""
+    with pytest.raises(Refused) as caught:
+        convert(*files, **request)
+    return caught.value.problem
 
 
 def stored_files() -> list[str]:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from webapp.datasets.problems import Problem, Refused
+from tests.webapp.datasets.conftest import refusal
 
 GOOD = b"text,label\n" + b"".join(
     f"a sentence number {n},{'yes' if n % 2 else 'no'}\n".encode() for n in range(30)
@@ -24,12 +24,6 @@ GOOD = b"text,label\n" + b"".join(
 MANY = b"text,label\n" + b"".join(
     f"a sentence number {n},{'yes' if n % 2 else 'no'}\n".encode() for n in range(300)
 )
-
-
-def refusal(convert: Any, *files: tuple[str, bytes], **request: Any) -> Problem:
-    with pytest.raises(Refused) as caught:
-        convert(*files, **request)
-    return caught.value.problem
 
 
 def parquet(table: pa.Table) -> bytes:
@@ -73,7 +67,7 @@ REFUSED = [
     Bad("a program called csv", "a.csv", b"\x7fELF\x02\x01\x01" + bytes(200), "not_a_table", "a program"),
     Bad("a PDF", "a.tsv", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "not_a_table", "a PDF document"),
     Bad("a picture", "a.jsonl", b"\x89PNG\r\n\x1a\n" + bytes(100), "not_a_table", "a picture"),
-    Bad("gzip", "a.csv", b"\x1f\x8b\x08\x00" + bytes(100), "not_a_table", "gzip"),
+    Bad("gzip", "a.csv", b"\x1f\x8b\x08\x00" + bytes(100), "damaged", "begins as gzip"),
     Bad("noise", "a.csv", bytes(range(256)) * 50, "not_a_table", "no format that can be read"),
     Bad("a NUL late in the file", "a.csv", MANY + b"x\x00y,no\n", "nul", "Line 302", row=302),
     Bad("ragged all over", "a.csv", GOOD + b"one,two,three\n" * 20, "ragged", "more than 2 columns", row=32),
@@ -84,9 +78,9 @@ REFUSED = [
     Bad("UTF-16 cut off", "a.csv", GOOD.decode().encode("utf-16")[:-1], "encoding", "damaged or cut off"),
     Bad("only nulls", "a.csv", b"text,label\n" + b",\n" * 10, "only_empty", "empty in every row"),
     Bad("one line of everything", "a.csv", b"text,label\n" + b"x" * (17 << 20) + b",a\n", "huge_value", "longer than 16 MB", row=2),
-    Bad("JSON list", "a.jsonl", json.dumps([{"a": 1}, {"a": 2}]).encode(), "json_array", "one JSON list", row=1),
-    Bad("JSON over lines", "a.json", json.dumps({"a": [1, 2]}, indent=2).encode(), "bad_json", "many lines", row=1),
-    Bad("JSON list over lines", "a.json", json.dumps([{"a": 1}], indent=2).encode(), "json_array", "one JSON list", row=1),
+    Bad("JSON list of two", "a.jsonl", json.dumps([{"a": 1}, {"a": 2}]).encode(), "too_few_rows", "at least 3"),
+    Bad("JSON without rows", "a.json", json.dumps({"a": [1, 2]}, indent=2).encode(), "no_list", "no list of objects"),
+    Bad("JSON list of one over lines", "a.json", json.dumps([{"a": 1}], indent=2).encode(), "too_few_rows", "at least 3"),
     Bad("half a JSON object", "a.jsonl", lines({"a": 1}) + b'{"a": \n', "bad_json", "Line 2", row=2),
     Bad("Python instead of JSON", "a.jsonl", b"{'a': 1}\n", "bad_json", "Line 1", row=1),
     Bad("a number a line", "a.jsonl", b"1\n2\n3\n", "not_an_object", "not an object", row=1),

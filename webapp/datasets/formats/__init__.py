@@ -16,14 +16,11 @@ HEAD_BYTES = 64 << 10
 FOREIGN = (
     (
         b"PK\x03\x04",
-        "a ZIP archive or an Excel workbook",
-        "Unpack it, or save the sheet as CSV, and upload that.",
+        "a ZIP archive",
+        "Unpack it and upload what is inside.",
     ),
-    (b"\xd0\xcf\x11\xe0", "an old Excel or Word file", "Save the sheet as CSV and upload that."),
-    (b"\x1f\x8b", "a gzip archive", "Unpack it (gunzip) and upload what is inside."),
     (b"BZh", "a bzip2 archive", "Unpack it (bunzip2) and upload what is inside."),
     (b"\xfd7zXZ", "an xz archive", "Unpack it (unxz) and upload what is inside."),
-    (b"\x28\xb5\x2f\xfd", "a zstd archive", "Unpack it (unzstd) and upload what is inside."),
     (b"7z\xbc\xaf", "a 7-Zip archive", "Unpack it and upload what is inside."),
     (b"Rar!", "a RAR archive", "Unpack it and upload what is inside."),
     (b"\x7fELF", "a program", "Upload a table of examples instead."),
@@ -32,8 +29,7 @@ FOREIGN = (
     (b"\x89PNG", "a picture", "Put pictures with their labels into a Parquet file and upload that."),
     (b"\xff\xd8\xff", "a picture", "Put pictures with their labels into a Parquet file and upload that."),
     (b"GIF8", "a picture", "Put pictures with their labels into a Parquet file and upload that."),
-    (b"SQLite format 3", "a SQLite database", "Export the table as CSV and upload that."),
-    (b"ARROW1", "an Arrow file", "Save it as Parquet and upload that."),
+    (b"FEA1", "an old Feather file (version 1)", "Write it again with a current pandas or pyarrow."),
 )
 
 
@@ -65,12 +61,12 @@ def recognise(source: Source, problems: Problems) -> Format:
             "Upload a file with at least three rows of examples.",
             file=source.name,
         )
-    for magic, what, advice in FOREIGN:
-        if head.startswith(magic):
-            raise Refused("not_a_table", f"This is {what}, not a table.", advice, file=source.name)
     sure, best = max(
         ((each.recognises(head, source.extension), each) for each in all_formats()), key=lambda pair: pair[0]
     )
+    for magic, what, advice in FOREIGN:
+        if sure < 1 and head.startswith(magic):
+            raise Refused("not_a_table", f"This is {what}, not a table.", advice, file=source.name)
     if sure <= 0:
         titles = ", ".join(each.title for each in all_formats())
         raise Refused(
@@ -79,8 +75,7 @@ def recognise(source: Source, problems: Problems) -> Format:
             f"Upload one of: {titles}.",
             file=source.name,
         )
-    claimed = next((each for each in all_formats() if source.extension in each.extensions), best)
-    if claimed is not best:
+    if source.extension not in best.extensions and source.extension in all_extensions():
         problems.warn(
             "extension",
             f"The name ends in {source.extension}, but what is inside is {best.title}; it was read as that.",

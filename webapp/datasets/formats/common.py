@@ -73,10 +73,16 @@ class Source:
     scratch: Path = field(default_factory=Path)  # a folder for temporary files
     progress: Progress = lambda done, total: None
     limits: Limits = field(default_factory=Limits)
+    split: str = ""  # as its name says, where it says one
+    asked: frozenset[str] = frozenset()  # columns that the uploader named
+    conversations: bool = True  # whether what is asked for can use them
+    companions: tuple[Source, ...] = ()  # files that are read with this one, line by line
+    together: tuple[str, ...] = ()  # names of all files that are uploaded as one dataset
+    unpacked_name: str = ""  # what a compressed file would be called without its last extension
 
     @property
     def extension(self) -> str:
-        return Path(self.name).suffix.lower()
+        return Path(self.unpacked_name or self.name).suffix.lower()
 
 
 @dataclass

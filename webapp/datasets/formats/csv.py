@@ -27,12 +27,13 @@ from webapp.datasets.formats.common import (
     check_column_count,
     unique_names,
 )
-from webapp.datasets.formats.text import Plain, looks_like_text, plain_text
+from webapp.datasets.formats.text import Plain, head_as_text, looks_like_text, plain_text
 from webapp.datasets.problems import Problems, Refused, shown
 from webapp.datasets.sandbox import connect
 
 DELIMITERS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar"}
 NUMBER = re.compile(r"[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?%?")
+SEPARATOR_LINE = re.compile(r"sep=([,;|\t])\n", re.IGNORECASE)
 USUAL_HEADERS = frozenset(
     [
         "text",
@@ -77,6 +78,7 @@ USUAL_HEADERS = frozenset(
     ]
 )
 WORST_SHARE = 0.01  # of rows that do not fit and are left out; more is a misunderstanding
+TABULAR_SHARE = 0.9  # of rows with the same number of columns
 MOST_REPORTED = 10_000
 
 csv.field_size_limit(1 << 31)
@@ -97,14 +99,18 @@ class Csv(Format):
     def recognises(self, head: bytes, extension: str) -> float:
         if not looks_like_text(head):
             return 0.0
+        if extension == ".txt":
+            return 0.65 if is_tabular(head_as_text(head)) else 0.3
         return 0.6 if extension in self.extensions else 0.2
 
     def open(self, source: Source, problems: Problems) -> Opened:
         plain = plain_text(source, problems)
         with plain.path.open(encoding="utf-8", errors="replace", newline="") as opened:
             head = opened.read(HEAD_BYTES_TEXT)
+        told = SEPARATOR_LINE.match(head)  # Excel's own hint, which stands above the header
+        head = head[told.end() :] if told else head
         rows_text = head if len(head) < HEAD_BYTES_TEXT else head[: head.rfind("\n") + 1] or head
-        dialect = find_dialect(rows_text, source.extension)
+        dialect = find_dialect(rows_text, source.extension, told.group(1) if told else "")
         check_column_count(dialect.columns, source)
         rows = [row for row in _sample_rows(rows_text, dialect) if row]
         has_header = source.has_header if source.has_header is not None else guess_header(rows)
@@ -113,19 +119,20 @@ class Csv(Format):
             check_column_count(len(names), source)
         else:
             names = [f"column_{number}" for number in range(1, dialect.columns + 1)]
-        if has_header and plain.lines <= 1:
+        above = bool(told) + has_header
+        if has_header and plain.lines <= above:
             raise Refused(
                 "header_only",
                 "The file has a first line with column names but no rows below it.",
                 "Add rows of examples. If the first line is an example, say that the file has no header.",
                 file=source.name,
-                row=1,
+                row=above,
             )
         return Opened(
             schema=pa.schema([(name, pa.string()) for name in names]),
-            batches=_read(source, plain, dialect, names, has_header, problems),
+            batches=_read(source, plain, dialect, names, above, problems),
             textual=True,
-            first_row=2 if has_header else 1,
+            first_row=above + 1,
             details={
                 "format": self.slug,
                 "delimiter": DELIMITERS[dialect.delimiter],
@@ -135,21 +142,24 @@ class Csv(Format):
         )
 
 
-def find_dialect(text: str, extension: str) -> Dialect:
-    """The delimiter that cuts most rows into the same number of fields, two or more."""
+def find_dialect(text: str, extension: str, told: str = "") -> Dialect:
+    """The delimiter that cuts most rows into the same number of fields, two or more; or the one that was `told`."""
     best: tuple[float, Dialect] | None = None
     preferred = "\t" if extension in {".tsv", ".tab"} else "|" if extension == ".psv" else ","
-    for delimiter in sorted(DELIMITERS, key=lambda each: each != preferred):
+    for delimiter in told or sorted(DELIMITERS, key=lambda each: each != preferred):
         # Tab- and bar-separated files often mean nothing by quotes; in the others they are needed.
         for quote in ('"', "") if delimiter in "\t|" else ('"',):
-            counts = Counter(len(row) for row in _sample_rows(text, Dialect(delimiter, quote, 0)) if row)
+            rows = [row for row in _sample_rows(text, Dialect(delimiter, quote, 0)) if row]
+            counts = Counter(len(row) for row in rows)
             fields, often = counts.most_common(1)[0] if counts else (1, 0)
             if fields < 2:
                 continue
             # Rows, not shares: an unclosed quote swallows the rows after it.
             score = often / max(1, counts.total()) + often / max(1, text.count("\n") + 1)
+            # Texts with a comma each do not make it the delimiter where the names have none between them.
+            score += 0.15 if len(rows[0]) == fields else 0.0
             if quote == "":
-                score -= 0.05
+                score -= 0.6 if _cuts_quotes(rows) else 0.05
             if best is None or score > best[0] + 0.1:
                 best = (score, Dialect(delimiter, quote, fields))
     first = text.split("\n", 1)[0]
@@ -158,6 +168,12 @@ def find_dialect(text: str, extension: str) -> Dialect:
     header = next((row for row in _sample_rows(text, best[1]) if row), [])
     columns = len(header) if len(header) > best[1].columns and len(header) > 500 else best[1].columns
     return Dialect(best[1].delimiter, best[1].quote, columns)
+
+
+def _cuts_quotes(rows: list[list[str]]) -> bool:
+    """Whether many rows have a value that begins with a quote and does not end with one: a value over several lines."""
+    cut = sum(any(cell[:1] == '"' and not cell.endswith('"', 1) for cell in row) for row in rows)
+    return cut > len(rows) / 10
 
 
 def _sample_rows(text: str, dialect: Dialect) -> list[list[str]]:
@@ -169,6 +185,19 @@ def _sample_rows(text: str, dialect: Dialect) -> list[list[str]]:
         quoting=quoting,
     )
     return [row for row, _ in zip(reader, range(500), strict=False)]
+
+
+def is_tabular(text: str) -> bool:
+    """Whether a text is a table of two columns or more: prose has commas too, but not the same number in every line."""
+    lines = text if len(text) < 1000 else text[: text.rfind("\n") + 1] or text
+    dialect = find_dialect(lines, "")
+    rows = [row for row in _sample_rows(lines, dialect) if row]
+    if dialect.columns < 2 or len(rows) < 2:
+        return False
+    fitting = sum(len(row) == dialect.columns for row in rows)
+    spaced = sum(cell.startswith(" ") for row in rows for cell in row[1:])
+    prose = dialect.delimiter in ",;" and spaced > fitting * (dialect.columns - 1) / 2
+    return fitting >= TABULAR_SHARE * len(rows) and not prose
 
 
 def guess_header(rows: list[list[str]]) -> bool:
@@ -199,20 +228,20 @@ def guess_header(rows: list[list[str]]) -> bool:
 
 
 def _read(
-    source: Source, plain: Plain, dialect: Dialect, names: list[str], has_header: bool, problems: Problems
+    source: Source, plain: Plain, dialect: Dialect, names: list[str], above: int, problems: Problems
 ) -> Iterator[pa.RecordBatch]:
     connection = connect(source.scratch, plain.path)
     rows_in_batch = batch_rows(plain.size / max(1, plain.lines))
-    expected = max(1, plain.lines - has_header)
+    expected = max(1, plain.lines - above)
     relation = connection.sql(
-        "SELECT * FROM read_csv($path, delim=$delimiter, quote=$quote, escape=$quote, header=$header,"
-        " columns=$columns, auto_detect=false, store_rejects=true, rejects_limit=$most,"
+        "SELECT * FROM read_csv($path, delim=$delimiter, quote=$quote, escape=$quote, header=false, skip=$above,"
+        " columns=$columns, auto_detect=false, compression='none', store_rejects=true, rejects_limit=$most,"
         " max_line_size=$longest, buffer_size=$buffer, nullstr='')",
         params={
             "path": str(plain.path),
             "delimiter": dialect.delimiter,
             "quote": dialect.quote,
-            "header": has_header,
+            "above": above,
             "columns": dict.fromkeys((f"c{number}" for number in range(len(names))), "VARCHAR"),
             "most": MOST_REPORTED,
             "longest": MAX_ROW_BYTES,

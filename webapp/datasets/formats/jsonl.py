@@ -1,4 +1,4 @@
-"""JSON Lines: a JSON object a line, its keys the columns.
+"""JSON: an object a line, or a list of objects; their keys are the columns.
 
 Read twice, once for the columns and their types and once for the values: a column may appear late, and
 holds integers only as long as no row says otherwise.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
+from webapp.datasets.formats.chat import BadTurn, as_messages, nearly_messages, shape_of
 from webapp.datasets.formats.common import (
     ARROW_TYPES,
     BATCH_BYTES,
@@ -26,9 +28,11 @@ from webapp.datasets.formats.common import (
     check_column_count,
     unique_names,
 )
+from webapp.datasets.formats.json_document import entries, is_document
 from webapp.datasets.formats.text import Plain, head_as_text, looks_like_text, plain_text
 from webapp.datasets.problems import Problems, Refused, shown
 
+OPENS = re.compile(r'(\[\s*)?\{\s*("|$)')  # how a file of objects begins
 INT64 = range(-(2**63), 2**63)
 
 
@@ -56,7 +60,7 @@ class Seen:
 
 class JsonLines(Format):
     slug = "jsonl"
-    title = "JSON Lines"
+    title = "JSON or JSON Lines"
     extensions = (".jsonl", ".ndjson", ".json")
 
     def recognises(self, head: bytes, extension: str) -> float:
@@ -65,27 +69,23 @@ class JsonLines(Format):
         text = head_as_text(head).lstrip("\ufeff \t\r\n")
         if extension in self.extensions:
             return 0.9
-        if not text.startswith(("{", "[{")):
-            return 0.0
-        try:
-            json.loads(text.split("\n", 1)[0])
-        except (ValueError, RecursionError):
-            return 0.0
-        return 0.8
+        if OPENS.match(text):
+            return 0.8
+        return 0.0
 
     def open(self, source: Source, problems: Problems) -> Opened:
-        plain = plain_text(source, problems)
+        file = _File(source, plain_text(source, problems))
         seen: dict[str, Seen] = {}
         rows = first = 0
-        for number, row in _rows(source, plain):
+        for number, row in file.rows(problems):
             rows += 1
             first = first or number
             for key, value in row.items():
                 if key not in seen:
                     check_column_count(len(seen) + 1, source)
                     seen[key] = Seen()
-                if value is not None:
-                    seen[key].add(_kind_of(value), number)
+                if value is not None and value != []:
+                    _see(seen[key], key, value, number, file)
         if not rows:
             raise Refused(
                 "no_rows", "The file has no rows.", "Write one JSON object a line.", file=source.name
@@ -103,7 +103,7 @@ class JsonLines(Format):
             if found.mixed_at is not None:
                 problems.warn(
                     "mixed_types",
-                    f"“{names[key]}” changes its type in line {found.mixed_at:,}; it is kept as {found.kind}.",
+                    f"“{names[key]}” changes its type in {file.unit} {found.mixed_at:,}; it is kept as {found.kind}.",
                     "Write the same type of value in every row if that is not what you meant.",
                     file=source.name,
                     row=found.mixed_at,
@@ -114,10 +114,58 @@ class JsonLines(Format):
         kinds = {key: found.kind for key, found in seen.items()}
         return Opened(
             schema,
-            _batches(source, plain, schema, kinds, rows),
+            _batches(file, schema, kinds, rows),
             first_row=first,
-            details={"format": self.slug},
+            details={"format": self.slug, "shape": file.shape.name if file.shape else ""},
         )
+
+
+class _File:
+    """The rows of a file, however they are written: an object a line or one list, and in which shape."""
+
+    def __init__(self, source: Source, plain: Plain) -> None:
+        self.source, self.plain = source, plain
+        self.is_list = is_document(plain)
+        self.unit = "entry" if self.is_list else "line"
+        self.shape = next((shape_of(row) for _, row in self._written(None)), None)
+        asked = self.shape and self.shape.consumes & source.asked
+        if asked or not source.conversations:  # someone wants the columns as they are
+            self.shape = None
+
+    def rows(self, problems: Problems | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(number of line or entry, row)"""
+        for number, row in self._written(problems):
+            if self.shape is None:
+                yield number, row
+                continue
+            try:
+                for shaped in self.shape.rows(row):
+                    yield number, shaped
+            except BadTurn as bad:
+                raise self.bad_turn(number, bad.column, str(bad)) from bad
+
+    def bad_turn(self, number: int, column: str, why: str) -> Refused:
+        """What is said of a row that is nearly a conversation."""
+        return Refused(
+            "bad_conversation",
+            f"“{column}” in {self.unit} {number:,}: {why}.",
+            "Write it as the rows before it, or take the row out.",
+            file=self.source.name,
+            row=number,
+            column=column,
+        )
+
+    def _written(self, problems: Problems | None) -> Iterator[tuple[int, dict[str, Any]]]:
+        if self.is_list:
+            return entries(self.source, self.plain, problems)
+        return _rows(self.source, self.plain)
+
+
+def _see(seen: Seen, key: str, value: Any, number: int, file: _File) -> None:
+    kind = _kind_of(value)
+    if kind == "json" and "messages" in seen.kinds and (why := nearly_messages(value)):
+        raise file.bad_turn(number, key, why)
+    seen.add(kind, number)
 
 
 def _field(name: str, kind: str) -> pa.Field:
@@ -158,15 +206,6 @@ def _parsed(source: Source, number: int, line: bytes) -> dict[str, Any]:
             **where,
         ) from error
     except ValueError as error:
-        if number == 1 and line[:1] in b"[":
-            raise _array(source) from error
-        if number == 1 and line in (b"{", b"[", b"[{"):
-            raise Refused(
-                "bad_json",
-                "The first line is not a whole JSON object: the file seems to be one JSON document over many lines.",
-                "Write one object a line; `jq -c '.[]' file.json > file.jsonl` does it for a list.",
-                **where,
-            ) from error
         message = error.msg if isinstance(error, json.JSONDecodeError) else "a number is too long"
         place = f" at character {error.pos + 1:,}" if isinstance(error, json.JSONDecodeError) else ""
         raise Refused(
@@ -177,23 +216,11 @@ def _parsed(source: Source, number: int, line: bytes) -> dict[str, Any]:
         ) from error
     if isinstance(value, dict):
         return value
-    if isinstance(value, list) and number == 1:
-        raise _array(source)
     raise Refused(
         "not_an_object",
         f"Line {number:,} holds {shown(json.dumps(value, ensure_ascii=False))}, not an object with named values.",
         'Write each row as {"column": value, …}.',
         **where,
-    )
-
-
-def _array(source: Source) -> Refused:
-    return Refused(
-        "json_array",
-        "The file is one JSON list, not an object a line.",
-        "Write one object a line; `jq -c '.[]' file.json > file.jsonl` does it.",
-        file=source.name,
-        row=1,
     )
 
 
@@ -206,34 +233,24 @@ def _kind_of(value: Any) -> str:
         return "float"
     if isinstance(value, str):
         return "text"
-    if isinstance(value, list) and value and all(_is_message(item) for item in value):
-        return "messages"
-    return "json"
+    return "messages" if as_messages(value) else "json"
 
 
-def _is_message(item: Any) -> bool:
-    return (
-        isinstance(item, dict) and isinstance(item.get("role"), str) and isinstance(item.get("content"), str)
-    )
-
-
-def _batches(
-    source: Source, plain: Plain, schema: pa.Schema, kinds: dict[str, str], rows: int
-) -> Iterator[pa.RecordBatch]:
+def _batches(file: _File, schema: pa.Schema, kinds: dict[str, str], rows: int) -> Iterator[pa.RecordBatch]:
     columns: dict[str, list[Any]] = {key: [] for key in kinds}
     held = done = 0
-    limit = max(1, min(MAX_BATCH_ROWS, int(BATCH_BYTES / max(1, plain.size / rows))))
-    for _, row in _rows(source, plain):
+    limit = max(1, min(MAX_BATCH_ROWS, int(BATCH_BYTES / max(1, file.plain.size / rows))))
+    for _, row in file.rows():
         for key, kind in kinds.items():
             columns[key].append(_value(row.get(key), kind))
         held, done = held + 1, done + 1
         if held >= limit:
             yield _batch(columns, schema)
             columns, held = {key: [] for key in kinds}, 0
-            source.progress(done, rows)
+            file.source.progress(done, rows)
     if held:
         yield _batch(columns, schema)
-    source.progress(rows, rows)
+    file.source.progress(rows, rows)
 
 
 def _batch(columns: dict[str, list[Any]], schema: pa.Schema) -> pa.RecordBatch:
@@ -253,7 +270,8 @@ def _value(value: Any, kind: str) -> Any:
     if kind == "float":
         return float(value) if math.isfinite(value) else None
     if kind == "messages":
-        return [{"role": _value(m["role"], "text"), "content": _value(m["content"], "text")} for m in value]
+        messages = as_messages(value)
+        return messages and [{key: _value(said, "text") for key, said in each.items()} for each in messages]
     return value
 
 

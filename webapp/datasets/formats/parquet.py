@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from webapp.datasets.formats.chat import as_messages
 from webapp.datasets.formats.common import (
     IMAGE,
     JSON_FIELD,
@@ -53,36 +54,54 @@ class Parquet(Format):
                 "Write the file again with smaller row groups (such as row_group_size=10000).",
                 file=source.name,
             )
-        names = unique_names(schema.names, source, problems)
-        fields, conversions = [], []
-        for place, (name, field) in enumerate(zip(names, schema, strict=True)):
-            converted = _conversion(field.type)
-            if converted is None:
-                problems.warn(
-                    "column_left_out",
-                    f"“{name}” holds {field.type}, which no task can use; it was left out.",
-                    file=source.name,
-                    column=name,
-                )
-                continue
-            fields.append(converted[0].with_name(name))
-            conversions.append((place, converted[1]))
-        if not fields:
-            raise Refused(
-                "no_columns",
-                "No column of the file holds anything that a task can use.",
-                "Write text, numbers or pictures into its columns.",
-                file=source.name,
-            )
-        result = pa.schema(fields)
+        result, conversions = known_columns(schema, source, problems)
         unpacked = sum(group.total_byte_size for group in groups)
         rows = batch_rows(unpacked / file.metadata.num_rows)
         return Opened(
             result,
             _batches(file, source, result, conversions, rows),
-            class_names=_class_names(schema, dict(zip(schema.names, names, strict=True))),
+            class_names=class_names_of(schema, source),
             details={"format": self.slug},
         )
+
+
+def known_columns(
+    schema: pa.Schema, source: Source, problems: Problems
+) -> tuple[pa.Schema, list[tuple[int, Convert]]]:
+    """The columns whose types the rest knows, and for each its place in the file and how it gets there."""
+    names = unique_names(schema.names, source, problems)
+    fields, conversions = [], []
+    for place, (name, field) in enumerate(zip(names, schema, strict=True)):
+        converted = _conversion(field.type)
+        if converted is None:
+            problems.warn(
+                "column_left_out",
+                f"“{name}” holds {field.type}, which no task can use; it was left out.",
+                file=source.name,
+                column=name,
+            )
+            continue
+        fields.append(converted[0].with_name(name))
+        conversions.append((place, converted[1]))
+    if not fields:
+        raise Refused(
+            "no_columns",
+            "No column of the file holds anything that a task can use.",
+            "Write text, numbers or pictures into its columns.",
+            file=source.name,
+        )
+    return pa.schema(fields), conversions
+
+
+def converted_batch(
+    batch: pa.RecordBatch, schema: pa.Schema, conversions: list[tuple[int, Convert]]
+) -> pa.RecordBatch:
+    """A batch of the file with those columns alone."""
+    arrays = [
+        convert(batch.column(place)).cast(field.type)
+        for (place, convert), field in zip(conversions, schema, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _damaged(source: Source) -> Refused:
@@ -100,13 +119,9 @@ def _batches(
     done = 0
     try:
         for batch in file.iter_batches(batch_size=rows, use_threads=False):
-            arrays = [
-                convert(batch.column(place)).cast(field.type)
-                for (place, convert), field in zip(conversions, schema, strict=True)
-            ]
             done += batch.num_rows
             source.progress(done, file.metadata.num_rows)
-            yield pa.RecordBatch.from_arrays(arrays, schema=schema)
+            yield converted_batch(batch, schema, conversions)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(source) from error
 
@@ -154,10 +169,10 @@ def _is_messages(kind: pa.DataType) -> bool:
     if not _is_list(kind) or not pa.types.is_struct(kind.value_type):
         return False
     members = {field.name: field.type for field in kind.value_type}
-    return all(
-        name in members and (pa.types.is_string(members[name]) or pa.types.is_large_string(members[name]))
-        for name in ("role", "content")
-    )
+    texts = {
+        name for name, held in members.items() if pa.types.is_string(held) or pa.types.is_large_string(held)
+    }
+    return texts >= {"role", "content"} or texts >= {"from", "value"}
 
 
 def _holds_binary(kind: pa.DataType) -> bool:
@@ -199,14 +214,16 @@ def _image_of_struct(array: pa.Array) -> pa.Array:
 
 def _messages(array: pa.Array) -> pa.Array:
     rows = (
-        None if row is None else [_message(each) for each in row if each is not None]
+        as_messages([_written(each) for each in row if each is not None]) if row else None
         for row in array.to_pylist()
     )
     return pa.array(rows, MESSAGES)
 
 
-def _message(said: dict[str, Any]) -> dict[str, str]:
-    return {name: (said[name] or "").replace("\0", "") for name in ("role", "content")}
+def _written(said: dict[str, Any]) -> dict[str, str]:
+    """One message without what is missing or no database keeps."""
+    known = ("role", "content") if "role" in said else ("from", "value")
+    return {name: (said[name] or "").replace("\0", "") for name in known}
 
 
 def _json(array: pa.Array) -> pa.Array:
@@ -216,8 +233,9 @@ def _json(array: pa.Array) -> pa.Array:
     return pa.array([written(value) for value in array.to_pylist()], pa.string())
 
 
-def _class_names(schema: pa.Schema, names: dict[str, str]) -> dict[str, list[str]]:
+def class_names_of(schema: pa.Schema, source: Source) -> dict[str, list[str]]:
     """Names of class numbers as the `datasets` library writes them into the schema's metadata."""
+    names = dict(zip(schema.names, unique_names(schema.names, source, Problems()), strict=True))
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
         found = {column: feature for column, feature in features.items() if isinstance(feature, dict)}
