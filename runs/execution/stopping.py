@@ -45,10 +45,8 @@ def limit_of(attempt: Attempt) -> TimeLimit | None:
         earlier = Attempt.objects.filter(
             run=run, number__gt=run.limit_counts_after, number__lt=attempt.number, finished_at__isnull=False
         )
-        took = sum(
-            max(0.0, (finished - started).total_seconds())
-            for started, finished in earlier.values_list("started_at", "finished_at")
-        )
+        spans = earlier.values_list("started_at", "finished_at")
+        took = sum(max(0.0, (end - start).total_seconds()) for start, end in spans if end is not None)
         limits.append(TimeLimit(max(0.0, run.time_limit_seconds - took), float(run.time_limit_seconds)))
     return min(limits, key=lambda limit: limit.seconds, default=None)
 

@@ -87,7 +87,7 @@ def forecast(run: Run) -> Forecast:
                 each.run.workspace_id,
                 lengths.left(each.run),
                 gpus_of(each.run.queue),
-                [held.worker_id or 0 for held in (each, *each.nodes.all()) if held.finished_at is None],
+                _hosts_of(each),
             )
             for each in attempts
         ],
@@ -98,6 +98,12 @@ def forecast(run: Run) -> Forecast:
     if found.seconds is None:
         return Forecast(found.ahead, None)
     return Forecast(found.ahead, now + timedelta(seconds=found.seconds))
+
+
+def _hosts_of(attempt: Attempt) -> list[int]:
+    """Ids of the workers that hold it; 0 for one that was taken off the list."""
+    beside = [node.worker_id for node in attempt.nodes.all() if node.finished_at is None]
+    return [worker or 0 for worker in (attempt.worker_id, *beside)]
 
 
 def _places(ids: Iterable[int]) -> dict[int, Place]:
