@@ -8,9 +8,9 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, St
 from django.utils.http import content_disposition_header
 from django.utils.text import slugify
 
-from runs.downloads import parse_range
 from runs.logs import LogGone, LogReader
 from runs.models import Attempt, Run
+from webapp.serving import parse_range
 
 KIND = "text/plain; charset=utf-8"
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from runs.downloads import CHUNK, parse_range
 from runs.models import Artifact, Run
 from webapp import storage
+from webapp.serving import CHUNK, parse_range
 
 from .conftest import Lab, Script
 

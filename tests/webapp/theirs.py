@@ -59,9 +59,13 @@ class Theirs:
         filled = filled.replace("<slug:slug>", "which-language").replace("{slug}", "which-language")
         filled = filled.replace("<str:secret>", "guess")
         filled = (
-            filled.replace("<slug:split>", "train").replace("<int:row>", "1").replace("<int:column>", "0")
+            filled.replace("<slug:split>", "train")
+            .replace("<int:row>", "1")
+            .replace("<slug:kind>", "parquet")
+            .replace("<int:column>", "0")
         )
-        filled = filled.replace("<int:attempt>", "1").replace("{attempt}", "1")
+        filled = filled.replace("{split}", "train").replace("{row}", "1").replace("{column}", "0")
+        filled = filled.replace("{kind}", "parquet").replace("<int:attempt>", "1").replace("{attempt}", "1")
         assert not re.search(r"[<{]", filled), f"teach this test to fill in {filled}"
         return "/" + filled.lstrip("/")
 

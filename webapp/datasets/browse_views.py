@@ -1,13 +1,14 @@
-"""The data browser: rows of a version, page by page, and the pictures in them."""
+"""The data browser: rows of a version, page by page, the pictures in them, and all of it to take away."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from django.http import Http404, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.contrib import messages
+from django.http import Http404, HttpResponse, HttpResponseBase
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.cache import patch_cache_control, patch_vary_headers
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_safe
 
 from webapp.datasets.browsing import (
     Asked,
@@ -18,6 +19,7 @@ from webapp.datasets.browsing import (
     known_count,
     page_of,
 )
+from webapp.datasets.exporting import CannotExport, export_response, offered
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.datasets.pictures import picture_response
 from webapp.datasets.searching import SECONDS, Busy
@@ -50,6 +52,7 @@ def browse(request: Request, pk: int) -> HttpResponse:
         "columns": version.columns,
         "version_query": "" if is_current else f"?version={version.content_hash}",
         "is_current": is_current,
+        "exports": offered(version),
     }
     if request.htmx:
         response = render(request, "datasets/browse.html#count", context | _count(version, asked))
@@ -84,3 +87,16 @@ def row_picture(request: Request, pk: int, split: str, row: int, column: int) ->
     if response is None:
         raise Http404("There is no picture that a page can show.")
     return response
+
+
+@require_safe
+def download(request: Request, pk: int, kind: str) -> HttpResponseBase:
+    """A version, or the split of it that the address names, in one of the forms of exporting.py."""
+    dataset, version = version_or_404(request, pk)
+    try:
+        return export_response(request, version, kind, request.GET.get("split", ""))
+    except KeyError:
+        raise Http404("There is no such form.") from None
+    except (CannotExport, NotHere) as error:
+        messages.error(request, str(error))
+        return redirect("datasets:detail", dataset.pk)

@@ -22,6 +22,7 @@ class Kind:
 
     make: Callable[[Any, dict[str, Any]], Any]
     part: str = "{name}"
+    holds_files: bool = False  # pictures, recordings: what no text can hold
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,11 @@ def cells(row: dict[str, Any], columns: list[dict[str, Any]]) -> list[Cell]:
         else:
             found.append(Cell(name, number, kind, _kind_of(column).make(value, column)))
     return found
+
+
+def holds_files(columns: list[dict[str, Any]]) -> bool:
+    """Whether a row holds more than text and numbers."""
+    return any(_kind_of(column).holds_files for column in columns)
 
 
 def _kind_of(column: dict[str, Any]) -> Kind:
@@ -97,5 +103,5 @@ SHOWN = {
     "boolean": Kind(_as_it_is),
     "messages": Kind(_messages),
     # Its bytes come by an address of their own (browse_views.picture).
-    "image": Kind(_as_it_is, part="{name}.path"),
+    "image": Kind(_as_it_is, part="{name}.path", holds_files=True),
 }

@@ -75,7 +75,8 @@ class DatasetVersion(models.Model):
     columns = models.JSONField()
     suggested = models.JSONField(default=dict)  # {task, columns {role: column}, reason}
     preview = models.JSONField(default=list)  # first rows: [{column: value}], long text cut
-    details = models.JSONField(default=dict, blank=True)  # how the split was made, seed, dialect
+    # How the split was made, seed, dialect; stored {file name: {size, sha256}} of the Parquet files.
+    details = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

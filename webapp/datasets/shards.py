@@ -101,7 +101,7 @@ def _copy(shard: Shard, path: Path) -> None:
     if needed > settings.BROWSE_MAX_BYTES:
         raise NotHere(
             f"{shard.name} is larger than what this server keeps to browse (TUNEBOARD_BROWSE_MAX_BYTES). "
-            "Download it instead."
+            "Download it as Parquet instead."
         )
     _make_room(path.parent, needed)
     partial = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.partial")

@@ -12,6 +12,7 @@ urlpatterns = [
     path("<int:pk>/pictures/<slug:name>/", views.picture, name="picture"),
     path("<int:pk>/rows/", browse_views.browse, name="browse"),
     path("<int:pk>/rows/<slug:split>/<int:row>/<int:column>/", browse_views.row_picture, name="row_picture"),
+    path("<int:pk>/download/<slug:kind>/", browse_views.download, name="download"),
     path("<int:pk>/rename/", views.rename, name="rename"),
     path("<int:pk>/delete/", views.delete, name="delete"),
 ]
