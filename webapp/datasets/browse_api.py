@@ -98,7 +98,7 @@ def rows(
 
 
 def _values(version: DatasetVersion, dataset_id: int, split: str, row: Any, query: str) -> dict[str, Any]:
-    told = {}
+    told: dict[str, Any] = {}
     for number, column in enumerate(version.columns):
         name, kind = column["name"], column["kind"]
         value = row.stored.get(name)

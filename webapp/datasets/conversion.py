@@ -28,6 +28,7 @@ from webapp.datasets.canonical import (
     schema_of,
 )
 from webapp.datasets.columns import Column, quoted
+from webapp.datasets.histograms import Histogram, histogram_of
 from webapp.datasets.preview import Preview
 from webapp.datasets.problems import Problems, Refused, shown
 from webapp.datasets.sandbox import connect
@@ -233,6 +234,7 @@ def _written(
         )
     writers = {split: SplitWriter(output / f"{split}-00000-of-00001.parquet", schema) for split in SPLITS}
     counts = {column.name: _Counts(column) for column in described if column.is_groups}
+    drawn = {each.name: histogram for each in described if (histogram := histogram_of(each, SPLITS))}
     preview = Preview(output, described)
     done = 0
     for file in staged:
@@ -246,6 +248,8 @@ def _written(
                 writers[split].write(part)
                 for name, counter in counts.items():
                     counter.add(split, part.column(name))
+                for name, histogram in drawn.items():
+                    histogram.add(split, part.column(name))
                 preview.add(split, part)
             done += rows.num_rows
             report("writing", done, total)
@@ -257,7 +261,7 @@ def _written(
         size_bytes=sum(path.stat().st_size for path in output.glob("*.parquet")),
         rows=total,
         splits=splits,
-        columns=[_as_json(column, counts.get(column.name)) for column in described],
+        columns=[_as_json(each, counts.get(each.name), drawn.get(each.name)) for each in described],
         suggested=suggested,
         preview=preview_rows,
         details={
@@ -360,7 +364,7 @@ class _Counts:
         }
 
 
-def _as_json(column: Column, counts: _Counts | None) -> dict[str, Any]:
+def _as_json(column: Column, counts: _Counts | None, histogram: Histogram | None) -> dict[str, Any]:
     said: dict[str, Any] = {"name": column.name, "kind": column.kind, "nulls": column.nulls}
     if column.distinct is not None:
         said["distinct"] = column.distinct
@@ -368,6 +372,8 @@ def _as_json(column: Column, counts: _Counts | None) -> dict[str, Any]:
         said["names"] = column.names
     if counts is not None:
         said["counts"] = counts.as_json()
+    if histogram is not None:
+        said["histogram"] = histogram.as_json()
     return said | column.facts
 
 

@@ -72,6 +72,7 @@ class DatasetVersion(models.Model):
     splits = models.JSONField()  # {"train": rows, "validation": rows, "test": rows}
     # [{name, kind, nulls, distinct, …}]; kind: text, label, integer, float, boolean, image, messages,
     # json. label: names [...], counts {split: {name: n}}. text: chars {mean, p50, p95, max}.
+    # text, integer, float: histogram {of, edges, counts {split: [n a bin, n beyond]}} (histograms.py).
     columns = models.JSONField()
     suggested = models.JSONField(default=dict)  # {task, columns {role: column}, reason}
     preview = models.JSONField(default=list)  # first rows: [{column: value}], long text cut

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from webapp.datasets.charting import Chart, chart_of
 from webapp.datasets.models import DatasetVersion
 
 KIND_ICONS = {
@@ -17,16 +18,6 @@ KIND_ICONS = {
     "messages": "messages",
     "json": "code",
 }
-MOST_BARS = 30
-
-
-@dataclass(frozen=True)
-class Bar:
-    """How many rows have a value, in all and a split."""
-
-    name: str
-    total: int
-    splits: str
 
 
 @dataclass(frozen=True)
@@ -38,9 +29,8 @@ class ShownColumn:
     icon: str
     nulls: int
     facts: tuple[tuple[str, Any], ...]  # (what, number or text)
-    bars: tuple[Bar, ...]  # most frequent first
-    most: int  # of the longest bar
-    hidden: int  # values without a bar
+    chart: Chart | None
+    undrawn: bool  # it would have a chart, were its version made anew
 
 
 @dataclass(frozen=True)
@@ -52,10 +42,10 @@ class Cell:
 
 
 def shown_columns(version: DatasetVersion) -> list[ShownColumn]:
-    return [_column(column) for column in version.columns]
+    return [_column(column, version.splits) for column in version.columns]
 
 
-def _column(column: dict[str, Any]) -> ShownColumn:
+def _column(column: dict[str, Any], splits: dict[str, int]) -> ShownColumn:
     facts: list[tuple[str, Any]] = []
     if chars := column.get("chars"):
         facts += [("characters, typically", chars["p50"]), ("longest", chars["max"])]
@@ -65,27 +55,18 @@ def _column(column: dict[str, Any]) -> ShownColumn:
         facts.append(("on average", column["mean"]))
     if column.get("distinct") is not None:
         facts.append(("classes" if column["kind"] == "label" else "different", column["distinct"]))
-    bars = _bars(column.get("counts") or {})
+    chart = chart_of(column, splits)
     return ShownColumn(
         name=column["name"],
         kind=column["kind"],
         icon=KIND_ICONS.get(column["kind"], "columns"),
         nulls=column.get("nulls", 0),
         facts=tuple(facts),
-        bars=tuple(bars[:MOST_BARS]),
-        most=bars[0].total if bars else 0,
-        hidden=max(0, len(bars) - MOST_BARS),
+        chart=chart,
+        undrawn=chart is None
+        and "histogram" not in column
+        and column["kind"] in {"text", "integer", "float"},
     )
-
-
-def _bars(counts: dict[str, dict[str, int]]) -> list[Bar]:
-    names = {name for split in counts.values() for name in split}
-    bars = []
-    for name in names:
-        per_split = {split: numbers.get(name, 0) for split, numbers in counts.items()}
-        told = ", ".join(f"{number:,} {split}" for split, number in per_split.items())
-        bars.append(Bar(name, sum(per_split.values()), told))
-    return sorted(bars, key=lambda bar: (-bar.total, bar.name))
 
 
 def shown_rows(version: DatasetVersion) -> list[list[Cell]]:
