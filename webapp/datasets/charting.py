@@ -77,6 +77,8 @@ def _classes(column: dict[str, Any], splits: list[str]) -> Chart:
     counts: dict[str, dict[str, int]] = {split: column["counts"].get(split, {}) for split in splits}
     found = {name for split in counts.values() for name in split}
     order = sorted(found, key=lambda name: (-sum(each.get(name, 0) for each in counts.values()), name))
+    if column["kind"] == "integer" and len(order) <= MOST_CLASSES:
+        order = sorted(found, key=int)
     totals = {split: sum(counts[split].values()) for split in splits}
     shown = order[:MOST_CLASSES]
     most = max((_share(counts[s].get(n, 0), totals[s]) for s in splits for n in shown), default=0.0) or 1.0
