@@ -17,6 +17,11 @@ class RunsConfig(AppConfig):
                 abilities.Ability(task.slug, task.title, task.summary, task.icon, task.model_kinds, methods)
             )
 
+        from runs.housekeeping.datasets import dataset_goes
+        from webapp.datasets import deleting
+
+        deleting.register(dataset_goes)
+
         from django.db.models.signals import post_delete
 
         from runs.notifications import channels

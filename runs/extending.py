@@ -11,7 +11,7 @@ from runs.models import Run
 from runs.training.settings import SettingsError, check_settings
 from runs.training.tasks.common import Setting
 from webapp.accounts.models import User
-from webapp.templatetags.ui import number
+from webapp.templatetags.ui import in_sentence, number
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ def extension_of(run: Run) -> Extension | None:
 
 def may_extend(run: Run) -> Extension | None:
     """As `extension_of`, but only if the run is in a state for it and has a checkpoint to go on from."""
-    if run.status not in lifecycle.CHANGES["extended"].sources or not run.checkpoints.exists():
+    if run.status not in lifecycle.CHANGES["extended"].sources or run.dataset_version_id is None:
+        return None
+    if not run.checkpoints.exists():
         return None
     return extension_of(run)
 
@@ -58,12 +60,12 @@ def extend(run: Run, by: User, asked: dict[str, Any]) -> Run:
     found = extension_of(run)
     if found is None:
         raise lifecycle.NotAllowed(
-            f"This run cannot be extended: its method, {results.method_title(run).lower()}, has no epochs or steps."
+            f"This run cannot be extended: its method, {in_sentence(results.method_title(run))}, has no epochs or steps."
         )
     name = found.setting.name
     wanted = {key: value for key, value in asked.items() if value not in (None, "")}
     for other in wanted.keys() - {name}:
-        instead = f"This run ends by its {found.setting.title.lower()}: give {name}."
+        instead = f"This run ends by its {in_sentence(found.setting.title)}: give {name}."
         raise LaunchError({other: instead})
     if name not in wanted:
         raise LaunchError(

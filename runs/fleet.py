@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from runs.charts import Chart, Line
 from runs.execution import admission, hosts
-from runs.models import Attempt, Deployment, Run, Worker
+from runs.models import Attempt, Deployment, Node, Run, Worker
 from runs.models.worker import online as workers_online
 
 VERSION_ORDER = ("tuneboard", "driver", "cuda", "python", "torch", "transformers")
@@ -68,12 +68,17 @@ def fleet() -> Fleet:
     return Fleet(
         workers=len(online),
         slots=sum(worker.slots for worker in taking),
-        busy=Attempt.objects.filter(finished_at=None, worker__in=taking).count() if taking else 0,
+        busy=_held_by(taking) if taking else 0,
         devices=tuple(name if names[name] == 1 else f"{names[name]} × {name}" for name in ordered),
         queues=frozenset(str(queue) for worker in taking for queue in worker.queues),
         draining=len(draining),
         refused=len(refused),
     )
+
+
+def _held_by(workers: list[Worker]) -> int:
+    """How many slots are taken: an attempt on several hosts takes one on each."""
+    return sum(held.objects.filter(finished_at=None, worker__in=workers).count() for held in (Attempt, Node))
 
 
 def _device_name(device: Any) -> str:
@@ -92,16 +97,30 @@ STATES = {
 
 @dataclass(frozen=True)
 class Held:
-    """An attempt under way. `run` is None where it belongs to a workspace that the reader is not in."""
+    """What a host has of an attempt under way. `run` is None where the reader is not in its workspace."""
 
     number: int
     run: Run | None
     started_at: datetime
     lease_until: datetime
+    devices: tuple[int, ...] = ()  # indexes of the GPUs that it has of this host
+    rank: int = 0  # which of the run's hosts this is; 0 leads
 
     @property
     def title(self) -> str:
         return self.run.name if self.run is not None else HIDDEN
+
+    @property
+    def gpus(self) -> str:
+        """Its GPUs in a few words, as `GPUs 0–3, 6`; empty without any."""
+        if not self.devices:
+            return ""
+        return f"GPU{'s' if len(self.devices) > 1 else ''} {ranges(self.devices)}"
+
+    @property
+    def part(self) -> str:
+        """Which host of several this is, where it does not lead."""
+        return f"host {self.rank + 1} of the run" if self.rank else ""
 
     @property
     def lease(self) -> str:
@@ -110,6 +129,17 @@ class Held:
         if left < 0:
             return f"expired {-left:.0f} s ago"
         return f"good for {left:.0f} s"
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers in order, neighbours drawn together: `0–3, 6`."""
+    found: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if found and number == found[-1][-1] + 1:
+            found[-1].append(number)
+        else:
+            found.append([number])
+    return ", ".join(f"{each[0]}" if len(each) == 1 else f"{each[0]}–{each[-1]}" for each in found)
 
 
 @dataclass
@@ -186,10 +216,14 @@ class Host:
 
     @property
     def devices(self) -> list[dict[str, Any]]:
-        """Each device with its newest values, where there are any."""
+        """Each device with its newest values, where there are any, and what it is taken by."""
         newest = {each.get("uuid"): each for each in self.worker.telemetry.get("devices", [])}
         return [
-            {**device, **newest.get(device.get("uuid"), {})}
+            {
+                **device,
+                **newest.get(device.get("uuid"), {}),
+                "held": [held for held in self.held if device.get("index") in held.devices],
+            }
             for device in self.worker.devices
             if isinstance(device, dict)
         ]
@@ -227,12 +261,18 @@ def all_hosts(visible: QuerySet[Run], workers: Iterable[Worker] | None = None) -
     found = {worker.pk: worker for worker in (Worker.objects.all() if workers is None else workers)}
     deployment = admission.deployed()
     made = {pk: Host(worker, deployment) for pk, worker in found.items()}
-    attempts = list(Attempt.objects.filter(finished_at=None, worker__in=list(found)).order_by("started_at"))
-    runs = visible.in_bulk([attempt.run_id for attempt in attempts]) if attempts else {}
-    for attempt in attempts:
-        assert attempt.worker_id is not None  # asked for by it
-        made[attempt.worker_id].held.append(
-            Held(attempt.number, runs.get(attempt.run_id), attempt.started_at, attempt.lease_until)
+    under_way = {"finished_at": None, "worker__in": list(found)}
+    parts: list[tuple[Attempt, Attempt | Node, int]] = [
+        (attempt, attempt, 0) for attempt in Attempt.objects.filter(**under_way)
+    ]
+    nodes = Node.objects.filter(**under_way).select_related("attempt")
+    parts += [(node.attempt, node, node.rank) for node in nodes]
+    runs = visible.in_bulk({attempt.run_id for attempt, _, _ in parts}) if parts else {}
+    for attempt, part, rank in sorted(parts, key=lambda each: (each[0].started_at, each[0].pk)):
+        assert part.worker_id is not None  # asked for by it
+        run, devices = runs.get(attempt.run_id), tuple(part.devices)
+        made[part.worker_id].held.append(
+            Held(attempt.number, run, attempt.started_at, part.lease_until, devices, rank)
         )
     return sorted(made.values(), key=lambda host: (host.state == "offline", host.worker.name))
 

@@ -13,7 +13,7 @@ from runs.launch import Scheduling
 from runs.models import Run
 from runs.training.tasks.common import Setting, Task
 from webapp.accounts.models import Workspace
-from webapp.templatetags.ui import number, size
+from webapp.templatetags.ui import in_sentence, number, size
 
 WAITABLE = (Run.Status.QUEUED, Run.Status.RUNNING, Run.Status.PAUSED)
 MOST_OFFERED = 100  # runs to wait for, newest first
@@ -140,7 +140,7 @@ class ColumnsForm(forms.Form):
                 required=required,
                 choices=choices if required else [("", "– none –"), *choices],
                 error_messages={
-                    "required": f"Choose the column that holds the {role.title.lower()}.",
+                    "required": f"Choose the column that holds the {in_sentence(role.title)}.",
                     "invalid_choice": "The dataset has no such column of a fitting kind.",
                 },
             )

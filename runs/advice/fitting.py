@@ -9,6 +9,7 @@ from runs.training.tasks import all_tasks
 from runs.training.tasks.common import Role, Task
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import DatasetVersion
+from webapp.templatetags.ui import in_sentence
 
 Columns = Sequence[dict[str, Any]]  # of a dataset version: [{name, kind, …}]
 
@@ -62,9 +63,7 @@ def why_not_model(model: BaseModel, tasks: Iterable[Task]) -> str:
     able = tasks_of_model(model)
     if not able:
         return f"nothing here trains {model.get_kind_display().lower()} yet"
-    return (
-        f"it learns {_listed(task.title.lower() for task in able)}, and the dataset has no columns for that"
-    )
+    return f"it learns {_listed(in_sentence(task.title) for task in able)}, and the dataset has no columns for that"
 
 
 def why_not_dataset(version: DatasetVersion, tasks: Iterable[Task]) -> str:

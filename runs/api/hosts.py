@@ -44,11 +44,16 @@ class HostNowOut(Schema):
 
 
 class HeldOut(Schema):
-    """What runs there. `run` and `name` are null where it is of another workspace than the token's."""
+    """What runs there. `run` and `name` are null where it is of another workspace than the token's.
+
+    `devices`: the indexes of the GPUs that it has of this host; `host_rank`: which of the run's hosts this is, from 0.
+    """
 
     run: int | None
     name: str | None
     attempt: int
+    devices: list[int]
+    host_rank: int
     started_at: datetime
     lease_until: datetime
 
@@ -86,6 +91,8 @@ def _out(host: Host) -> dict[str, Any]:
             "run": held.run.pk if held.run else None,
             "name": held.run.name if held.run else None,
             "attempt": held.number,
+            "devices": list(held.devices),
+            "host_rank": held.rank,
             "started_at": held.started_at,
             "lease_until": held.lease_until,
         }

@@ -17,6 +17,7 @@ from webapp.api import ERRORS, MOST_ROWS, ApiError
 
 EVENTS = 1_000  # of one answer
 LINES = 5_000
+HOST: Any = Query(1, ge=1, le=MOST_ROWS, description="which host's, of a run on several")  # type: ignore[type-arg]
 
 
 class EventOut(Schema):
@@ -39,10 +40,11 @@ class EventsOut(Schema):
 
 
 class LogOut(Schema):
-    """What is kept of an attempt's output. `left_out`: lines in its middle that are not."""
+    """What is kept of the output of an attempt, or of one of its hosts. `left_out`: lines in its middle that are not."""
 
     attempt: int
     host: str
+    host_number: int = Field(description="from 1, which leads; above 1 for runs on several hosts")
     started_at: datetime
     finished_at: datetime | None
     outcome: str = Field(
@@ -84,6 +86,14 @@ def _attempt(request: HttpRequest, run_id: int, number: int) -> Attempt:
     return found
 
 
+def _reader(request: HttpRequest, run_id: int, number: int, host_number: int) -> logs.LogReader:
+    attempt = _attempt(request, run_id, number)
+    rank = logs.rank_of(attempt.run, host_number)
+    if rank is None:
+        raise ApiError(404, "not_found", f"This run has no host {host_number}.")
+    return logs.LogReader(attempt, rank)
+
+
 @router.get("/{int:run_id}/events", response={200: EventsOut, **ERRORS}, summary="What happened to a run")
 def run_events(
     request: HttpRequest,
@@ -104,17 +114,23 @@ def run_events(
 
 @router.get("/{int:run_id}/logs", response={200: list[LogOut], **ERRORS}, summary="Logs of a run")
 def run_logs(request: HttpRequest, run_id: int) -> Any:
-    """One for each attempt, newest first."""
+    """One for each attempt, newest first, and for each of its hosts where the run is on several."""
     run = get_object_or_404(runs_of(request), pk=run_id)
-    return [_log_out(request, attempt) for attempt in logs.attempts_with_logs(run)]
+    return [
+        _log_out(request, attempt, rank, host)
+        for attempt in logs.attempts_with_hosts(run)
+        for rank, host in enumerate(logs.hosts_of(attempt))
+    ]
 
 
-def _log_out(request: HttpRequest, attempt: Attempt) -> dict[str, Any]:
-    reader = logs.LogReader(attempt)
+def _log_out(request: HttpRequest, attempt: Attempt, rank: int, host: str) -> dict[str, Any]:
+    reader = logs.LogReader(attempt, rank)
     path = f"/api/v1/runs/{attempt.run_id}/logs/{attempt.number}/text"
+    path += f"?host_number={rank + 1}" if rank else ""
     return {
         "attempt": attempt.number,
-        "host": attempt.worker.host if attempt.worker else "",
+        "host": host,
+        "host_number": rank + 1,
         "started_at": attempt.started_at,
         "finished_at": attempt.finished_at,
         "outcome": attempt.outcome,
@@ -135,9 +151,10 @@ def log_lines(
     since: int | None = Query(None, ge=0, le=2**63 - 1, description="`next` of the last answer"),  # type: ignore[type-arg]
     search: str = Query("", max_length=log_search.LONGEST, description="lines with this text"),  # type: ignore[type-arg]
     regex: bool = Query(False, description="`search` is a regular expression"),  # type: ignore[type-arg]
+    host_number: int = HOST,
 ) -> Any:
     """The last lines, or those from a line on, or what came since an answer, or those that match."""
-    reader = logs.LogReader(_attempt(request, run_id, attempt))
+    reader = _reader(request, run_id, attempt, host_number)
     size = reader.log.size if reader.log else 0
     answer: dict[str, Any] = {"attempt": attempt, "next": size, "over": reader.is_over}
     answer["unfinished"] = reader.unfinished
@@ -163,7 +180,7 @@ def log_lines(
 @router.get(
     "/{int:run_id}/logs/{int:attempt}/text", response={200: bytes, **ERRORS}, summary="Download a log"
 )
-def log_text(request: HttpRequest, run_id: int, attempt: int) -> HttpResponseBase:
+def log_text(request: HttpRequest, run_id: int, attempt: int, host_number: int = HOST) -> HttpResponseBase:
     """The whole log as text; supports Range."""
-    found = _attempt(request, run_id, attempt)
-    return text_response(request, found.run, found)
+    reader = _reader(request, run_id, attempt, host_number)
+    return text_response(request, reader.attempt.run, reader.attempt, reader.rank)

@@ -70,7 +70,7 @@ def _forget_missing(manifest: Manifest) -> None:
     for row in Checkpoint.objects.filter(storage_prefix__in=manifest.missing):
         with transaction.atomic():
             run: Run = row.run
-            message = f"The checkpoint of step {row.step:,} was not in the backup that was restored."
+            message = f"The checkpoint at step {row.step:,} was not in the backup that was restored."
             Event.objects.create(run=run, attempt=run.attempt, kind="removed", message=message)
             Run.objects.filter(pk=run.pk).update(row_version=F("row_version") + 1)
             row.delete()

@@ -7,12 +7,12 @@ from functools import partial
 
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.execution import hosts
 from runs.execution.messages import wake
 from runs.execution.outages import through_outages
-from runs.models import Attempt, Deployment, Worker
+from runs.models import Attempt, Deployment, Node, Worker
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ def announce() -> None:
     said = {
         "version": hosts.own_version(),
         "refuse_other_versions": settings.REFUSE_OTHER_VERSIONS,
-        "started_at": timezone.now(),
+        "started_at": Now(),
     }
     Deployment.objects.update_or_create(pk=1, defaults=said)
 
@@ -115,5 +115,5 @@ def remove(worker: Worker) -> None:
 
 
 def under_way(worker: Worker) -> int:
-    """How many attempts it holds."""
-    return Attempt.objects.filter(worker=worker, finished_at=None).count()
+    """How many attempts it holds, or has a part of."""
+    return sum(held.objects.filter(worker=worker, finished_at=None).count() for held in (Attempt, Node))

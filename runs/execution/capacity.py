@@ -9,32 +9,21 @@ given away twice.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from runs.execution.admission import takes_runs
-from runs.execution.pool import gpus_of
+from runs.execution.pool import Room, gpus_of
 from runs.models import Attempt, Node, Run, Worker
 from runs.models.run import READY
-from runs.models.worker import online
+from runs.models.worker import count_as_gone, online
 from runs.queueing import routing
 
 SAME_VERSIONS = ("tuneboard", "torch", "transformers")
-
-
-@dataclass
-class Room:
-    """What a worker could take on now."""
-
-    slots: int
-    gpus: int
-
-    def holds(self, queue: str) -> bool:
-        return self.slots > 0 and self.gpus >= gpus_of(queue)
 
 
 def rooms(workers: Iterable[Worker]) -> dict[int, Room]:
@@ -45,8 +34,7 @@ def rooms(workers: Iterable[Worker]) -> dict[int, Room]:
         *Node.objects.filter(finished_at=None, worker__in=found).values_list("worker", "attempt__run__queue"),
     ]
     for worker, queue in taken:
-        found[worker].slots -= 1
-        found[worker].gpus -= gpus_of(queue)
+        found[worker].take(gpus_of(queue))
     return found
 
 
@@ -66,18 +54,20 @@ def others_for(run_id: int, leader: Worker) -> list[Worker] | None:
     able = [
         each
         for each in online().order_by("pk")
-        if run.queue in each.queues and _alike(each, leader) and _has_memory(each, run)
+        if run.queue in each.queues and versions_of(each) == versions_of(leader) and _has_memory(each, run)
     ]
     free = rooms(able)
-    able = [each for each in able if free[each.pk].holds(run.queue)]
+    holding = Node.objects.filter(finished_at=None, attempt__finished_at__isnull=False)
+    unsure = set(holding.values_list("worker", flat=True))  # it has yet to let go: it may be gone
+    able = [each for each in able if free[each.pk].holds(gpus_of(run.queue)) and each.pk not in unsure]
     others = [each for each in able if each.pk != leader.pk and takes_runs(each)]
     leads = any(each.pk == leader.pk for each in able)
     return others[: run.nodes - 1] if leads and len(others) >= run.nodes - 1 else None
 
 
-def _alike(one: Worker, other: Worker) -> bool:
-    """Whether both would compute the same: processes of other versions cannot even talk to each other."""
-    return all(one.versions.get(name) == other.versions.get(name) for name in SAME_VERSIONS)
+def versions_of(worker: Worker) -> tuple[str | None, ...]:
+    """What has to be the same on all hosts of a run: processes of other versions cannot even talk to each other."""
+    return tuple(worker.versions.get(name) for name in SAME_VERSIONS)
 
 
 def _has_memory(worker: Worker, run: Run) -> bool:
@@ -118,8 +108,25 @@ def waiting_for_room(worker: Worker, free_gpus: int) -> Run | None:
     return None
 
 
+def count_out(attempt: Attempt) -> None:
+    """An attempt is lost: those of its workers that let their lease run out are gone until they are heard of.
+
+    In the transaction that puts the run back into the queue, so that no claim counts on them once more.
+    """
+    led = Attempt.objects.filter(pk=attempt.pk, lease_until__lt=Now())
+    followed = Node.objects.filter(attempt=attempt.pk, finished_at=None, lease_until__lt=Now())
+    silent = Q(pk__in=led.values("worker")) | Q(pk__in=followed.values("worker"))
+    count_as_gone(Worker.objects.filter(silent))
+
+
 def finish_forgotten() -> int:
     """Let go of what workers that are gone held of attempts that are over; returns how many."""
-    return Node.objects.filter(
+    forgotten = Node.objects.filter(
         finished_at=None, lease_until__lt=Now(), attempt__finished_at__isnull=False
-    ).update(finished_at=Now(), outcome="lost")
+    )
+    nodes = dict(forgotten.values_list("pk", "worker"))
+    if not nodes:
+        return 0
+    with transaction.atomic():  # workers before nodes, as where a worker is taken off the list
+        count_as_gone(Worker.objects.filter(pk__in=set(nodes.values())))
+        return forgotten.filter(pk__in=nodes).update(finished_at=Now(), outcome="lost")

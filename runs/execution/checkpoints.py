@@ -110,7 +110,8 @@ def record(attempt: Attempt, event: dict[str, Any], size: int) -> None:
             size_bytes=size,
             is_best=bool(event.get("is_best")),
         )
-        tell(attempt, "checkpoint", f"Checkpoint of step {step} saved.", step=step)
+        best = " (best so far)" if event.get("is_best") else ""
+        tell(attempt, "checkpoint", f"Checkpoint at step {step:,}{best}.", step=step)
         transaction.on_commit(partial(_remove, prefixes))
 
 
@@ -121,7 +122,7 @@ def forget(attempt: Attempt, step: int, reason: str) -> None:
         damaged = Checkpoint.objects.filter(run=attempt.run_id, step=step)
         prefixes = {checkpoint.storage_prefix for checkpoint in damaged}
         damaged.delete()
-        message = f"The checkpoint of step {step} is damaged and was skipped: {reason}."
+        message = f"The checkpoint at step {step:,} is damaged and was skipped: {reason}."
         tell(attempt, "checkpoint_damaged", message, step=step)
         transaction.on_commit(partial(_remove, prefixes))
 
@@ -132,7 +133,8 @@ def resumed(attempt: Attempt, step: int) -> None:
         hold(attempt)
         if not Attempt.objects.filter(pk=attempt.pk, resumed_from_step=None).update(resumed_from_step=step):
             return  # said before; the answer was lost
-        tell(attempt, "resumed_from", f"Going on from the checkpoint of step {step}.", step=step)
+        where = f" on {attempt.worker.host}" if attempt.worker else ""
+        tell(attempt, "resumed_from", f"Resumed{where} from step {step:,}.", step=step)
 
 
 def keep_last(attempt: Attempt) -> None:

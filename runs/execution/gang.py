@@ -14,17 +14,20 @@ from __future__ import annotations
 import dataclasses
 import logging
 import socket
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 
 from runs import lifecycle
 from runs.execution.failures import failure
+from runs.logs import last_lines
 from runs.models import Attempt, Node, Worker
 from runs.training.spec import RunSpec
+from webapp import clock
 
 log = logging.getLogger(__name__)
 VERDICT_SECONDS = 8.0  # that a leader waits to hear from the others why they ended
@@ -37,6 +40,17 @@ def next_node(worker: Worker) -> Node | None:
         if mine.filter(pk=pk).update(started_at=Now()):
             return Node.objects.select_related("attempt__run", "worker").get(pk=pk)
     return None
+
+
+def hold(node: Node) -> None:
+    """Lock the node's row for this transaction; raises LeaseLost unless its worker still holds it."""
+    if Node.objects.select_for_update().filter(pk=node.pk, finished_at=None).first() is None:
+        raise lifecycle.LeaseLost(f"host {node.rank + 1} of attempt {node.attempt_id} has been given up")
+
+
+def note_devices(held: Attempt | Node, devices: Sequence[int]) -> None:
+    """Say which GPUs of its host an attempt, or one host's part of it, has been given: for whoever looks at hosts."""
+    type(held).objects.filter(pk=held.pk, finished_at=None).update(devices=list(devices))
 
 
 # -- leading -------------------------------------------------------------------------------------------
@@ -67,9 +81,7 @@ def look_at_others(attempt: Attempt) -> Others:
     for node in nodes:
         if node.outcome in {"lost", "failed"}:
             return Others(failure=node.failure or node_lost(node), is_final=node.outcome == "failed")
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT statement_timestamp()")
-        now = cursor.fetchone()[0]
+    now = clock.now()
     for node in nodes:
         if node.finished_at is None and node.lease_until < now:
             return Others(failure=node_lost(node))
@@ -90,7 +102,7 @@ def node_lost(node: Node) -> dict[str, Any]:
         f"The worker on {host}, host {node.rank + 1} of the run, {began}.",
         "See whether that host was restarted or ran out of memory, then try the run again: it goes on from its "
         "last checkpoint.",
-        node.log_tail,
+        "\n".join(last_lines(node.attempt, 50, node.rank)),
     )
 
 

@@ -4,6 +4,9 @@ Rows and the file offset that they reach are written in one transaction, which f
 attempt: killed anywhere, it loses nothing and doubles nothing, and a worker whose attempt is over
 writes nothing. Steps repeated after a resume overwrite by (run, series, step).
 
+What is stored has the time at which the database learnt of it, and not the trainer's: clocks of hosts are set, and
+then a run's story would be out of order, and whoever reads points from a time on would miss some.
+
 A batch is few statements whatever its size, and its points go as arrays: at 1,000 points a second
 most of the cost is the database's own (benchmarks/ingest.py).
 """
@@ -12,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from django.db import connection, transaction
@@ -36,7 +38,7 @@ ADVANCE = """
 """
 POINTS = """
     INSERT INTO runs_metric (run_id, series, step, value, at)
-    SELECT %s, * FROM unnest(%s::text[], %s::bigint[], %s::float8[], %s::timestamptz[])
+    SELECT %s, *, statement_timestamp() FROM unnest(%s::text[], %s::bigint[], %s::float8[])
     ON CONFLICT (run_id, series, step) DO UPDATE SET value = excluded.value, at = excluded.at
 """
 
@@ -69,8 +71,8 @@ class _Batch:
         self._changes: dict[str, Any] = {}
         self._newest: dict[str, float] = {}  # by series
         self._found: dict[str, Any] = {}  # results
-        # A statement may not touch a row twice: (series, step) → (value, Unix seconds)
-        self._points: dict[tuple[str, int], tuple[float, float]] = {}
+        # A statement may not touch a row twice: (series, step) → value
+        self._points: dict[tuple[str, int], float] = {}
         self._answers: dict[tuple[int, int], SampleAnswer] = {}
         self._story: list[Event] = []
         self._touched = False
@@ -92,7 +94,7 @@ class _Batch:
             case "results":
                 self._found.update(event["values"])
             case "message":
-                self._tell("message", str(event["text"]), event)
+                self._tell("message", str(event["text"]))
             case _:
                 return
         self._touched = True
@@ -113,15 +115,10 @@ class _Batch:
         Event.objects.bulk_create(self._story)
         self._change_run()
 
-    def _columns(self) -> tuple[list[str], list[int], list[float], list[datetime]]:
-        """The points as (series, step, value, at)."""
+    def _columns(self) -> tuple[list[str], list[int], list[float]]:
+        """The points as (series, step, value)."""
         names, steps = zip(*self._points, strict=True)
-        values, times = zip(*self._points.values(), strict=True)
-        made: dict[float, datetime] = {}  # the series of a step share its time
-        for seconds in times:
-            if seconds not in made:
-                made[seconds] = datetime.fromtimestamp(seconds, UTC)
-        return list(names), list(steps), [float(value) for value in values], [made[s] for s in times]
+        return list(names), list(steps), [float(value) for value in self._points.values()]
 
     def _change_run(self) -> None:
         """What is newest, merged by the database into what is there: nothing needs to be read first."""
@@ -141,7 +138,7 @@ class _Batch:
             query = f"UPDATE runs_run SET {', '.join(assignments)} WHERE id = %s"  # noqa: S608
             cursor.execute(query, [*values, self._attempt.run_id])
 
-    def _tell(self, kind: str, message: str, event: dict[str, Any], **data: Any) -> None:
+    def _tell(self, kind: str, message: str, **data: Any) -> None:
         self._story.append(
             Event(
                 run_id=self._attempt.run_id,
@@ -149,7 +146,6 @@ class _Batch:
                 kind=kind,
                 message=message,
                 data=data,
-                at=_time(event),
             )
         )
 
@@ -161,18 +157,18 @@ class _Batch:
         mine = Event.objects.filter(run=self._attempt.run_id, attempt=self._attempt.number, kind="phase")
         if not told and not mine.filter(data__phase=phase).exists():
             said = str(event.get("message") or "")
-            if said and phase == "preparing":
-                said = f"Preparing: {said}{'' if said.endswith('.') else '.'}"
-            self._tell("phase", said or PHASES.get(phase, f"{phase.capitalize()}."), event, phase=phase)
+            if said:
+                said = f"{'Preparing: ' if phase == 'preparing' else ''}{said.removesuffix('.')}."
+            self._tell("phase", said or PHASES.get(phase, f"{phase.capitalize()}."), phase=phase)
 
     def _metric(self, event: dict[str, Any]) -> None:
-        step, at = int(event["step"]), float(event["at"])
+        step = int(event["step"])
         for series, value in event["values"].items():
             if not isinstance(value, int | float):
                 continue  # NaN and the infinities arrive as null: there is no point to draw
             name = series[:60]
             self._newest[name] = value
-            self._points[name, step] = value, at
+            self._points[name, step] = value
 
     def _answers_given(self, event: dict[str, Any]) -> None:
         step = int(event["step"])
@@ -186,7 +182,3 @@ class _Batch:
                 expected=str(item.get("expected") or ""),
                 answer=str(item["answer"]),
             )
-
-
-def _time(event: dict[str, Any]) -> datetime:
-    return datetime.fromtimestamp(float(event["at"]), UTC)

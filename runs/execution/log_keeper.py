@@ -1,7 +1,7 @@
 """Keeping what a trainer prints: line by line in the database while it runs, whole in storage afterwards.
 
-Each piece is written in one transaction that locks the attempt first, like all that a worker writes. Of a
-log longer than LOG_MAX_BYTES the first half and the newest lines are kept: what lies between is left out.
+Each piece is written in one transaction that locks the attempt first, or the node of one more host, like all
+that a worker writes. Of a log longer than LOG_MAX_BYTES the first half and the newest lines are kept: what lies between is left out.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from pathlib import Path
 from django.conf import settings
 from django.db import connection, transaction
 
+from runs import lifecycle
+from runs.execution import gang
 from runs.execution.log_file import LogFile, Piece
-from runs.lifecycle import hold
-from runs.logs import LogReader
-from runs.models import Attempt, Log, LogChunk
+from runs.logs import LogReader, file_name
+from runs.models import Attempt, Log, LogChunk, Node
 
 FILL = 4096  # a chunk is added to until it has so many bytes: few rows, and little that is written again
 CHUNK = 65_536  # most bytes of one
@@ -25,19 +26,21 @@ NEWEST = 262_144  # bytes that one piece of a log over its limit brings at most
 MOVE = """
     UPDATE runs_log SET read = %(read)s, size = %(size)s, lines = %(lines)s, unfinished = %(unfinished)s,
            left_out = %(left_out)s, left_out_after = %(left_out_after)s, left_out_at = %(left_out_at)s
-    WHERE attempt_id = %(attempt)s AND read < %(read)s
+    WHERE attempt_id = %(attempt)s AND rank = %(rank)s AND read < %(read)s
 """
 ADD = """
-    INSERT INTO runs_logchunk (attempt_id, start, first_line, data) VALUES (%s, %s, %s, %s)
-    ON CONFLICT (attempt_id, start) DO UPDATE SET data = runs_logchunk.data || excluded.data
+    INSERT INTO runs_logchunk (attempt_id, rank, start, first_line, data) VALUES (%s, %s, %s, %s, %s)
+    ON CONFLICT (attempt_id, rank, start) DO UPDATE SET data = runs_logchunk.data || excluded.data
 """
 
 
 class LogKeeper:
-    """Takes in the log of one attempt, whose only supervisor is in this process."""
+    """Takes in the log of one host of an attempt, whose only supervisor is in this process."""
 
-    def __init__(self, attempt: Attempt, path: Path) -> None:
-        self._attempt = attempt
+    def __init__(self, attempt: Attempt, path: Path, node: Node | None = None) -> None:
+        """`node`: that of this host, unless it leads."""
+        self._attempt, self._node = attempt, node
+        self._rank = node.rank if node is not None else 0
         self._path = path
         self._file = LogFile(path)
         self._state = Log(attempt_id=attempt.pk)
@@ -49,7 +52,7 @@ class LogKeeper:
     @property
     def key(self) -> str:
         """With the attempt in it: who has lost the lease cannot write over the successor's."""
-        return f"runs/{self._attempt.run_id}/logs/attempt-{self._attempt.number}.log"
+        return f"runs/{self._attempt.run_id}/logs/{file_name(self._attempt.number, self._rank)}"
 
     def next(self) -> Piece | None:
         """What was printed since, to be given to `keep`; None if nothing was."""
@@ -106,25 +109,26 @@ class LogKeeper:
         tail: deque[tuple[int, int, int]],
     ) -> None:
         with transaction.atomic():
-            hold(self._attempt)
+            self._hold()
             if not self._begun:
-                Log.objects.get_or_create(attempt=self._attempt)
+                Log.objects.get_or_create(attempt=self._attempt, rank=self._rank)
+            mine = [self._attempt.pk, self._rank]
             with connection.cursor() as cursor:
                 names = ("read", "size", "lines", "unfinished", "left_out", "left_out_after", "left_out_at")
                 values = {name: getattr(state, name) for name in names}
-                cursor.execute(MOVE, {**values, "attempt": self._attempt.pk})
+                cursor.execute(MOVE, {**values, "attempt": self._attempt.pk, "rank": self._rank})
                 if not cursor.rowcount:
                     return
                 if grows and self._open:
                     if piece.data:
-                        cursor.execute(ADD, [self._attempt.pk, self._open[0], 0, piece.data])
+                        cursor.execute(ADD, [*mine, self._open[0], 0, piece.data])
                 else:
-                    cursor.executemany(ADD, [[self._attempt.pk, *part] for part in parts])
+                    cursor.executemany(ADD, [[*mine, *part] for part in parts])
                 if state.left_out:
                     oldest = tail[0][0] if tail else state.size
                     cursor.execute(
-                        "DELETE FROM runs_logchunk WHERE attempt_id = %s AND start >= %s AND start < %s",
-                        [self._attempt.pk, state.left_out_at, oldest],
+                        "DELETE FROM runs_logchunk WHERE attempt_id = %s AND rank = %s AND start >= %s AND start < %s",
+                        [*mine, state.left_out_at, oldest],
                     )
         self._begun = True
 
@@ -137,7 +141,7 @@ class LogKeeper:
 
     def collect(self, target: Path) -> Path | None:
         """The whole log as one file for storage; None if nothing was printed."""
-        reader = LogReader(self._attempt)
+        reader = LogReader(self._attempt, self._rank)
         if reader.log is None or not reader.log.size:
             return None
         with target.open("wb") as file:
@@ -148,9 +152,17 @@ class LogKeeper:
     def stored(self, size: int) -> None:
         """The file is in storage under `key`: the database need not keep the lines."""
         with transaction.atomic():
-            hold(self._attempt)
-            Log.objects.filter(attempt=self._attempt).update(storage_key=self.key, stored_size=size)
-            LogChunk.objects.filter(attempt=self._attempt).delete()
+            self._hold()
+            mine = {"attempt": self._attempt, "rank": self._rank}
+            Log.objects.filter(**mine).update(storage_key=self.key, stored_size=size)
+            LogChunk.objects.filter(**mine).delete()
+
+    def _hold(self) -> None:
+        """In a transaction: this worker still holds what it writes about. Raises LeaseLost."""
+        if self._node is not None:
+            gang.hold(self._node)
+        else:
+            lifecycle.hold(self._attempt)
 
 
 def _parts(data: bytes, start: int, first_line: int) -> list[tuple[int, int, bytes]]:

@@ -44,6 +44,34 @@ class Pool:
                 self._free[device] += 1
 
 
+class Room:
+    """What a host could take on besides what it has, by counting: for whoever is not that host's worker."""
+
+    def __init__(self, slots: int, gpus: int) -> None:
+        """Of a host that has nothing to do yet."""
+        self.slots = slots
+        self._pool = Pool(range(gpus), slots)
+
+    @property
+    def gpus(self) -> int:
+        """How many different GPUs a run could have now."""
+        return self._pool.free
+
+    def holds(self, gpus: int) -> bool:
+        """Whether a run of so many GPUs could begin here now."""
+        return self.slots > 0 and self.gpus >= gpus
+
+    def take(self, gpus: int) -> list[int]:
+        """Count a run in; returns the GPUs that its worker would give it."""
+        self.slots -= 1
+        return self._pool.take(min(gpus, self.gpus))
+
+    def give_back(self, devices: Sequence[int]) -> None:
+        """Count it out again."""
+        self.slots += 1
+        self._pool.give_back(devices)
+
+
 def gpus_of(queue: str) -> int:
     """How many GPUs a run of this queue needs on each of its hosts."""
     return int(queue[3:]) if queue.startswith("gpu") and queue[3:].isdecimal() else 0

@@ -8,16 +8,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.db import close_old_connections, connection
-from django.db.models.functions import Now
 
 from runs.execution import admission, samples, telemetry
 from runs.execution.outages import AWAY
 from runs.models import Worker
+from runs.models.worker import count_as_gone
 
 log = logging.getLogger(__name__)
 PRUNE_EVERY = 60  # beats
@@ -46,8 +45,7 @@ class Presence:
         self._gone.set()
         if self._seen.is_alive():
             self._seen.join(5)  # or its last beat would come after this
-        gone = Now() - timedelta(seconds=settings.LEASE_SECONDS + 1)
-        self._unless_away(lambda: Worker.objects.filter(pk=self._worker.pk).update(last_seen_at=gone))
+        self._unless_away(lambda: count_as_gone(Worker.objects.filter(pk=self._worker.pk)))
 
     def _look(self) -> None:
         while not self._gone.wait(max(1.0, settings.SAMPLE_SECONDS)):

@@ -7,7 +7,6 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
 from runs.execution.checkpoints import tell
 from runs.execution.failures import failure
@@ -47,7 +46,7 @@ def limit_of(attempt: Attempt) -> TimeLimit | None:
             run=run, number__gt=run.limit_counts_after, number__lt=attempt.number, finished_at__isnull=False
         )
         took = sum(
-            max(0.0, ((finished or timezone.now()) - started).total_seconds())
+            max(0.0, (finished - started).total_seconds())
             for started, finished in earlier.values_list("started_at", "finished_at")
         )
         limits.append(TimeLimit(max(0.0, run.time_limit_seconds - took), float(run.time_limit_seconds)))

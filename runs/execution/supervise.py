@@ -128,6 +128,7 @@ class Supervision:
         shutil.rmtree(self._workdir, ignore_errors=True)
         self._workdir.mkdir(parents=True)
         leftovers.note_process(self._workdir, self._trainer.pid)
+        self._store(lambda: gang.note_devices(self._attempt, self._devices or ()))
         needs = self._store(lambda: inputs.needs_of(self._attempt, self._versions))
         self._limit = self._store(lambda: stopping.limit_of(self._attempt))
         found = self._files.do_patiently(lambda: inputs.fetch(needs, self._workdir), stop=self._must_stop)
@@ -215,7 +216,7 @@ class Supervision:
                 if is_disk_full(error):
                     raise
                 log.warning("The checkpoint of step %s could not be stored.", copy.step, exc_info=True)
-                message = f"The checkpoint of step {copy.step} could not be stored: {error}"
+                message = f"The checkpoint at step {copy.step:,} could not be stored: {error}"
                 self._store(partial(checkpoints.tell, self._attempt, "message", message))
             else:
                 self._store(partial(checkpoints.record, self._attempt, copy.event, size))

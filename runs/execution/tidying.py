@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 MADE_BY = (
     re.compile(r"checkpoints/\d+-(?P<attempt>\d+)/"),
     re.compile(r"artifacts/attempt-(?P<attempt>\d+)/"),
-    re.compile(r"logs/\.attempt-(?P<attempt>\d+)\..*\.partial$"),
+    re.compile(r"logs/\.attempt-(?P<attempt>\d+)(-host-\d+)?\..*\.partial$"),
 )
 AFTER = timedelta(
     seconds=settings.LEASE_SECONDS

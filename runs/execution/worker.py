@@ -90,6 +90,7 @@ class WorkerProcess:
             concurrency=DATA_THREADS + 1,
             pool="threads",
             loglevel="WARNING",
+            quiet=True,  # no banner: what this worker is stands in a line of ours
             without_gossip=True,
             without_mingle=True,
             without_heartbeat=True,

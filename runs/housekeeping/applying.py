@@ -116,7 +116,7 @@ def _checkpoints(run: Run, item: Item, rule: RetentionRule) -> tuple[int, int]:
 def _files(run: Run, item: Item, rule: RetentionRule) -> tuple[int, int]:
     rows = list(Artifact.objects.filter(run=run, storage_key__in=item.keys))
     if rows:
-        remove_later(f"runs/{run.pk}/artifacts", [row.storage_key for row in rows])
+        remove_later(f"runs/{run.pk}/artifacts", [row.storage_key for row in rows], downloaded=True)
         Artifact.objects.filter(pk__in=[row.pk for row in rows]).delete()
     return len(rows), sum(row.size for row in rows)
 

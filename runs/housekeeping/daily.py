@@ -1,4 +1,4 @@
-"""The thread of the dispatcher that keeps house: files to remove at once, the rules once a day.
+"""The thread of the dispatcher that keeps house: files to remove at once, a count of storage, the rules once a day.
 
 A thread and not a duty of the dispatcher's rounds: storage may take minutes, and lost runs must not wait.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from django.db import DatabaseError, close_old_connections, connection
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.execution.outages import AWAY
 from runs.housekeeping import orphans, removal, use
@@ -27,13 +28,18 @@ from webapp.datasets.uploading import clear_abandoned
 log = logging.getLogger(__name__)
 EVERY = timedelta(hours=24)
 ROUND_SECONDS = 5.0
+COUNT_SECONDS = 60.0  # between two counts of storage, or
+COUNT_SHARE = (
+    100  # so many times as long as the last one took, where that is longer: a bucket may hold millions
+)
 LOCK = 0x7475_6E65  # "tune": the advisory lock of whoever keeps house
 
 
 def keep_house(stopping: threading.Event) -> None:
     """Rounds until told to stop, through outages of the database and of storage."""
+    count = Counting()
     while not stopping.is_set():
-        for duty in (removal.remove_due, lambda: daily(lambda: not stopping.is_set())):
+        for duty in (removal.remove_due, lambda: daily(lambda: not stopping.is_set()), count):
             close_old_connections()
             try:
                 duty()
@@ -60,8 +66,29 @@ def only_one() -> Iterator[bool]:
                 cursor.execute("SELECT pg_advisory_unlock(%s)", [LOCK])
 
 
+class Counting:
+    """Counts storage again when called, as often as that costs little."""
+
+    def __init__(self) -> None:
+        self._next = time.monotonic() + COUNT_SECONDS
+
+    def __call__(self) -> bool:
+        """Whether it was counted now."""
+        if time.monotonic() < self._next:
+            return False
+        with only_one() as mine:
+            if not mine:
+                return False
+            began = time.monotonic()
+            self._next = began + COUNT_SECONDS  # if storage is away
+            use.measure()
+            ended = time.monotonic()
+        self._next = ended + max(COUNT_SECONDS, COUNT_SHARE * (ended - began))
+        return True
+
+
 def is_due() -> bool:
-    since = timezone.now() - EVERY
+    since = Now() - EVERY
     return not HousekeepingReport.objects.filter(
         is_daily=True, finished_at__isnull=False, started_at__gte=since
     ).exists()
@@ -75,7 +102,7 @@ def daily(go_on: Callable[[], bool] = lambda: True) -> HousekeepingReport | None
         if not mine or not is_due():
             return None
         HousekeepingReport.objects.filter(is_daily=True, finished_at=None).update(
-            finished_at=timezone.now(), error="It was interrupted; another round followed."
+            finished_at=Now(), error="It was interrupted; another round followed."
         )
         report = HousekeepingReport.objects.create(is_daily=True)
         return _run(report, list(Workspace.objects.order_by("pk")), go_on)
@@ -86,7 +113,7 @@ def now(workspace: Workspace, asked_by: str) -> HousekeepingReport:
     report = HousekeepingReport.objects.create(asked_by=asked_by)
     rule = rule_for(workspace)
     apply(plan(rule, workspace), rule, report)
-    HousekeepingReport.objects.filter(pk=report.pk).update(finished_at=timezone.now())
+    HousekeepingReport.objects.filter(pk=report.pk).update(finished_at=Now())
     report.refresh_from_db()
     return report
 
@@ -113,9 +140,7 @@ def _run(
     except Exception as error:
         log.exception("Storage could not be counted.")
         errors.append(f"Storage: {error}")
-    HousekeepingReport.objects.filter(pk=report.pk).update(
-        finished_at=timezone.now(), error="\n".join(errors)
-    )
+    HousekeepingReport.objects.filter(pk=report.pk).update(finished_at=Now(), error="\n".join(errors))
     report.refresh_from_db()
     return report
 

@@ -39,7 +39,7 @@ def delete_run(
     count, size = row_bytes(run)
     with transaction.atomic():
         lifecycle.delete(run.pk)
-        remove_later(f"runs/{run.pk}", passes=2)
+        remove_later(f"runs/{run.pk}", passes=2, downloaded=True)
         Removal.objects.create(
             report=report,
             workspace=run.workspace,

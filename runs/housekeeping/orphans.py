@@ -14,11 +14,10 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from django.conf import settings
-from django.utils import timezone
 
 from runs.execution.checkpoints import MANIFEST
 from runs.models import Artifact, Attempt, Checkpoint, HousekeepingReport, Removal, Run, StorageRemoval
-from webapp import storage
+from webapp import clock, storage
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion, UploadedFile
 from webapp.storage import Stored
@@ -173,7 +172,7 @@ def find_orphans(files: Iterable[Stored] | None = None, *, now: datetime | None 
         found = owner_of(file.key, rows)
         if found is not None:
             groups.setdefault(found.prefix, found).add(file)
-    oldest = (now or timezone.now()) - timedelta(hours=settings.ORPHAN_HOURS)
+    oldest = (now or clock.now()) - timedelta(hours=settings.ORPHAN_HOURS)
     ended = _ended_lately(oldest)
     orphans = [
         group for group in groups.values() if group.changed_at < oldest and _run_of(group.prefix) not in ended

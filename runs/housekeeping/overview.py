@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from django.db.models import Q, QuerySet, Sum
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.housekeeping import removal, rules, use
 from runs.housekeeping.orphans import Orphan
@@ -162,4 +162,4 @@ def told_of_orphans(gone: list[Orphan]) -> str:
 
 
 def end(report: HousekeepingReport) -> None:
-    HousekeepingReport.objects.filter(pk=report.pk).update(finished_at=timezone.now())
+    HousekeepingReport.objects.filter(pk=report.pk).update(finished_at=Now())

@@ -9,10 +9,10 @@ from itertools import islice
 
 from django.db.models import Count, Max, QuerySet, Sum
 from django.db.models.functions import Length
-from django.utils import timezone
 
+from runs.logs import file_name
 from runs.models import Artifact, Checkpoint, LogChunk, Metric, Removal, RetentionRule, Run
-from webapp import storage
+from webapp import clock, storage
 from webapp.accounts.models import Workspace
 from webapp.catalog.models import BaseModel
 
@@ -64,7 +64,7 @@ def plan(
 
     Runs that are marked to be kept, that are not over, or whose files are a model of the catalogue lose nothing.
     """
-    found = list(islice(_items(rule, workspace, now or timezone.now()), most + 1))
+    found = list(islice(_items(rule, workspace, now or clock.now()), most + 1))
     return Plan(found[:most], len(found) > most)
 
 
@@ -85,11 +85,13 @@ def _items(rule: RetentionRule, workspace: Workspace, now: datetime) -> Iterator
     for find, days, statuses, what in parts:
         if days is not None:
             ended = _ended(workspace, statuses, days, now).exclude(pk__in=whole)
-            yield from find(ended, rule, f"More than {_days(days)} since {what}.")
+            yield from find(ended, rule, _since(days, what))
 
 
-def _days(days: int) -> str:
-    return f"{days:,} day{'s' if days != 1 else ''}"
+def _since(days: int, what: str) -> str:
+    return (
+        f"More than {days:,} day{'s' if days != 1 else ''} since {what}." if days else f"As soon as {what}."
+    )
 
 
 def _ended(workspace: Workspace, statuses: tuple[Run.Status, ...], days: int, now: datetime) -> QuerySet[Run]:
@@ -113,7 +115,7 @@ def _whole_runs(runs: QuerySet[Run], days: int) -> Iterator[Item]:
     for run in runs.iterator():
         stored = list(storage.listing(f"runs/{run.pk}"))
         size = sum(file.size for file in stored)
-        yield _item(run, Kind.RUN, len(stored), size, f"More than {_days(days)} since it ended.")
+        yield _item(run, Kind.RUN, len(stored), size, _since(days, "it ended"))
 
 
 def _checkpoints(runs: QuerySet[Run], rule: RetentionRule, reason: str) -> Iterator[Item]:
@@ -158,11 +160,11 @@ def _logs(runs: QuerySet[Run], rule: RetentionRule, reason: str) -> Iterator[Ite
             continue
         stored = list(storage.listing(f"runs/{run.pk}/logs"))
         # What an attempt printed whose worker was killed has stayed in the database.
-        chunks = LogChunk.objects.filter(attempt__run=run).values_list("attempt__number")
-        kept = list(chunks.annotate(size=Sum(Length("data"))).order_by("attempt__number"))
+        chunks = LogChunk.objects.filter(attempt__run=run).values_list("attempt__number", "rank")
+        kept = list(chunks.annotate(size=Sum(Length("data"))).order_by("attempt__number", "rank"))
         if stored or kept:
-            size = sum(file.size for file in stored) + sum(size for _, size in kept)
-            names = (*(file.key.rsplit("/", 1)[1] for file in stored), *(f"attempt-{n}.log" for n, _ in kept))
+            size = sum(file.size for file in stored) + sum(size for *_, size in kept)
+            names = (*(file.key.rsplit("/", 1)[1] for file in stored), *(file_name(*log) for *log, _ in kept))
             keys = tuple(file.key for file in stored)
             yield _item(run, Kind.LOGS, len(names), size, reason, names=names, keys=keys)
 

@@ -9,10 +9,9 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 from django.db.models import Max, Sum
-from django.utils import timezone
 
 from runs.models import Removal, Run, StorageUse
-from webapp import storage
+from webapp import clock, storage
 from webapp.accounts.models import Workspace
 from webapp.datasets.models import Dataset
 from webapp.storage import Stored
@@ -39,7 +38,7 @@ def measure(files: Iterable[Stored] | None = None) -> None:
         cell = counted[workspace, kind]
         cell[0] += 1
         cell[1] += file.size
-    today = timezone.now().date()
+    today = clock.now().date()
     there = set(Workspace.objects.values_list("pk", flat=True))
     with transaction.atomic():
         StorageUse.objects.filter(day=today).delete()

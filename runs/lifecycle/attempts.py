@@ -40,15 +40,15 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
         while (run_id := choice.next_run(offers, passed_over)) is not None:
             locked = choice.lock(run_id)
             if locked is not None:  # or else somebody is changing it at this moment
-                now, nodes = locked
+                now, nodes, earlier = locked
                 others = capacity.others_for(run_id, worker) if nodes > 1 else []
                 if others is not None:
-                    return _begin(run_id, worker, others, now)
+                    return _begin(run_id, worker, others, now, earlier + 1)
             passed_over.append(run_id)
     return None
 
 
-def _begin(run_id: int, worker: Worker, others: Sequence[Worker], now: datetime) -> Attempt:
+def _begin(run_id: int, worker: Worker, others: Sequence[Worker], now: datetime, number: int) -> Attempt:
     """Start an attempt of a queued run whose row the caller has locked, with a lease on each host.
 
     `worker` leads it. The `others` hear of their part, if they do not look by themselves before.
@@ -58,7 +58,7 @@ def _begin(run_id: int, worker: Worker, others: Sequence[Worker], now: datetime)
         run = change(
             "started",
             run_id,
-            f"Started on {', '.join(each.host for each in (worker, *others))}.",
+            _started_on([worker.host, *(each.host for each in others)], number),
             data={"worker": worker.name, "workers": [each.name for each in (worker, *others)]},
             attempt=F("attempt") + 1,
             phase="preparing",
@@ -72,6 +72,12 @@ def _begin(run_id: int, worker: Worker, others: Sequence[Worker], now: datetime)
             Node.objects.create(attempt=attempt, rank=rank, worker=other, lease_until=lease_until)
             transaction.on_commit(partial(wake, queue_of(other)))
         return attempt
+
+
+def _started_on(hosts: list[str], attempt: int) -> str:
+    *most, last = hosts
+    where = f"hosts {', '.join(most)} and {last}" if most else f"host {last}"
+    return f"Started on {where}{f' (attempt {attempt})' if attempt > 1 else ''}."
 
 
 def hold(attempt: Attempt) -> Attempt:
@@ -128,7 +134,7 @@ def leave(attempt: Attempt, message: str = "") -> Run:
             attempt,
             "released",
             "released",
-            message or "The worker is shutting down; the run goes back to the queue.",
+            message or "Queued again: its worker is shutting down.",
             attempts_allowed=F("attempts_allowed") + 1,
         )
 
@@ -144,13 +150,20 @@ def lose(attempt: Attempt, failure: dict[str, Any]) -> Run:
         run = Run.objects.select_for_update().filter(pk=attempt.run_id, attempt=attempt.number).first()
         if run is None:
             raise LeaseLost(f"run {attempt.run_id} is no longer running attempt {attempt.number}")
+        capacity.count_out(attempt)
         if name := LEAVING.get(D(run.desired)):
             target = CHANGES[name].target
             assert target is not None
-            return _end_with(attempt, str(target), name, f"{target.label}. {failure['message']}")
+            return _end_with(
+                attempt,
+                str(target),
+                name,
+                f"{failure['message'].rstrip('.')}; {target.label.lower()}, as was asked.",
+            )
         if run.attempt < run.attempts_allowed:
             message = (
-                f"{failure['message']} Trying again: attempt {run.attempt + 1} of {run.attempts_allowed}."
+                f"{failure['message'].rstrip('.')}; queued again for attempt {run.attempt + 1} "
+                f"of {run.attempts_allowed}."
             )
             return _end_with(attempt, "lost", "lost", message, data={"code": failure["code"]})
         return fail(attempt, failure)
@@ -167,10 +180,10 @@ def lose_expired(attempt_id: int) -> Run | None:
 
 def worker_lost(attempt: Attempt) -> dict[str, Any]:
     """The failure of an attempt whose worker is gone."""
-    where = f" on {attempt.worker.host}" if attempt.worker else ""
+    host = f"Host {attempt.worker.host}" if attempt.worker else "Its host"
     return {
         "code": "worker_lost",
-        "message": f"The worker{where} was lost: it stopped answering.",
+        "message": f"{host} was lost: it stopped answering.",
         "hint": "See whether that host was restarted or ran out of memory, then try the run again: "
         "it goes on from its last checkpoint.",
         "log_tail": last_lines(attempt, 50),

@@ -23,6 +23,7 @@ AFRESH: dict[str, Any] = {
     "rank": F("priority"),
     "limit_counts_after": F("attempt"),
 }
+HAS_DATA = Q(dataset_version__isnull=False)
 
 
 def _by(user: User | None) -> str:
@@ -33,6 +34,8 @@ def _refusal(run_id: int, verb: str, allowed: str) -> NotAllowed:
     run = Run.objects.filter(pk=run_id).first()
     if run is None:
         return NotAllowed(f"This run cannot be {verb}: it has been deleted.")
+    if run.dataset_version_id is None and verb in {"tried again", "extended"}:
+        return NotAllowed(f"This run cannot be {verb}: its dataset “{run.dataset_name}” has been deleted.")
     return NotAllowed(f"This run cannot be {verb}: it is {run.get_status_display().lower()}. {allowed}")
 
 
@@ -50,7 +53,7 @@ def submit(run: Run, by: User | None) -> Run:
                 raise NotAllowed("The run that this one was to follow has been deleted meanwhile.")
         run.waits_for = release.waits_for(run)
         run.save(force_insert=True)
-        told = f"Submitted{_by(by)}{release.in_order_to_wait(run)}."
+        told = f"Queued{_by(by)}{release.in_order_to_wait(run)}."
         Event.objects.create(run=run, kind="submitted", message=told)
         wake_for(run)
     return run
@@ -62,7 +65,7 @@ def request_cancel(run_id: int, by: User | None) -> Run:
         if run := change("cancelled", run_id, f"Cancelled{_by(by)}."):
             return run
         if run := change(
-            "cancel_requested", run_id, f"Asked to cancel{_by(by)}.", where=~Q(desired=D.CANCEL)
+            "cancel_requested", run_id, f"Cancel requested{_by(by)}.", where=~Q(desired=D.CANCEL)
         ):
             return run
         if run := Run.objects.filter(pk=run_id, status=S.RUNNING, desired=D.CANCEL).first():
@@ -75,7 +78,7 @@ def request_pause(run_id: int, by: User | None) -> Run:
     for _ in range(3):
         if run := change("held", run_id, f"Paused{_by(by)} before it started."):
             return run
-        if run := change("pause_requested", run_id, f"Asked to pause{_by(by)}.", where=Q(desired=D.GO_ON)):
+        if run := change("pause_requested", run_id, f"Pause requested{_by(by)}.", where=Q(desired=D.GO_ON)):
             return run
         if run := Run.objects.filter(pk=run_id, status=S.RUNNING, desired=D.PAUSE).first():
             return run
@@ -87,7 +90,7 @@ def resume(run_id: int, by: User | None) -> Run:
     run = change(
         "resumed",
         run_id,
-        f"Resumed{_by(by)}.",
+        f"Queued again{_by(by)}, to go on.",
         queued_at=Now(),
         rank=F("priority"),
         attempts_allowed=F("attempts_allowed") + 1,
@@ -102,7 +105,8 @@ def retry(run_id: int, by: User | None) -> Run:
     run = change(
         "retried",
         run_id,
-        f"Tried again{_by(by)}.",
+        f"Queued again{_by(by)}, for another try.",
+        where=HAS_DATA,
         **AFRESH,
         attempts_allowed=F("attempt") + settings.MAX_ATTEMPTS,
     )
@@ -120,6 +124,8 @@ def extend(run_id: int, by: User | None, name: str, value: float, title: str) ->
         run = Run.objects.select_for_update(of=("self",)).filter(pk=run_id).first()
         if run is None or run.status not in CHANGES["extended"].sources:
             raise _refusal(run_id, "extended", "Only one that is over or paused can be.")
+        if run.dataset_version_id is None:
+            raise _refusal(run_id, "extended", "")
         if not run.checkpoints.exists():
             raise NotAllowed("This run cannot be extended: no checkpoint of it is in storage to go on from.")
         changed = change(
@@ -155,7 +161,7 @@ def start_now(run_id: int, by: User | None) -> Run:
     run = change(
         "freed",
         run_id,
-        f"To start without waiting{_by(by)}.",
+        f"Told{_by(by)} to start without waiting.",
         where=~Q(waits_for=W.NOTHING),
         waits_for=W.NOTHING,
     )

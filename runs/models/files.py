@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.models.run import Run
 
@@ -16,7 +16,7 @@ class Checkpoint(models.Model):
     storage_prefix = models.CharField(max_length=500)
     size_bytes = models.BigIntegerField()
     is_best = models.BooleanField(default=False)
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "step"], name="one_checkpoint_a_step")]

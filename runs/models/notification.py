@@ -9,7 +9,6 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from runs.models.reports import Event
 from runs.models.run import Run
@@ -60,7 +59,7 @@ class Channel(models.Model):
     failing_since = models.DateTimeField(null=True)  # since its last success nothing has got through
     last_error = models.TextField(blank=True)
     switched_off = models.TextField(blank=True)  # why Tuneboard has switched it off
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         ordering = ["created_at", "id"]
@@ -95,7 +94,7 @@ class Delivery(models.Model):
     key = models.UUIDField(default=uuid.uuid4, unique=True)  # the message's id, the same at every try
     type = models.CharField(max_length=30)  # run.succeeded …, test, channel.switched_off
     message = models.JSONField()  # {title, text, path, data}: runs/notifications/messages.py
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(db_default=Now())
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
     attempts = models.IntegerField(default=0)
     next_attempt_at = models.DateTimeField(db_default=Now())  # by the clock of the database, as claims are

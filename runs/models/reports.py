@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.models.run import Run
 
@@ -15,7 +15,7 @@ class Metric(models.Model):
     series = models.CharField(max_length=60)  # loss, learning_rate, validation_accuracy …
     step = models.BigIntegerField()
     value = models.FloatField()
-    at = models.DateTimeField(default=timezone.now)
+    at = models.DateTimeField(db_default=Now())
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["run", "series", "step"], name="metric_chart_points")]
@@ -29,7 +29,7 @@ class Event(models.Model):
     kind = models.CharField(max_length=30)
     message = models.TextField()
     data = models.JSONField(default=dict)
-    at = models.DateTimeField(default=timezone.now)
+    at = models.DateTimeField(db_default=Now())
 
     class Meta:
         ordering = ["at", "id"]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.db.models.functions import Coalesce
-from django.utils import timezone
+from django.db.models.functions import Coalesce, Now
 
 from runs.models.run import Run
 from webapp.accounts.models import User, Workspace
@@ -51,7 +50,7 @@ class RetentionRule(models.Model):
 class HousekeepingReport(models.Model):
     """One round of house-keeping; its `removals` are what went."""
 
-    started_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
     # The round of each day looks at all workspaces; others are asked for, by whom it says.
     is_daily = models.BooleanField(default=False)
@@ -84,7 +83,7 @@ class Removal(models.Model):
     size_bytes = models.BigIntegerField(default=0)
     reason = models.TextField()
     details = models.JSONField(default=dict)  # files: [{name, size}], of model files
-    at = models.DateTimeField(default=timezone.now)
+    at = models.DateTimeField(db_default=Now())
 
     class Meta:
         ordering = ["-at", "-id"]
@@ -102,10 +101,10 @@ class StorageRemoval(models.Model):
     keys = models.JSONField(default=list)  # these alone; empty: everything below the prefix
     # Again after a while where a worker that has lost its run without knowing may still write.
     passes_left = models.IntegerField(default=1)
-    due_at = models.DateTimeField(default=timezone.now)
+    due_at = models.DateTimeField(db_default=Now())
     tries = models.IntegerField(default=0)
     error = models.TextField(blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
+    created_at = models.DateTimeField(db_default=Now())
 
     class Meta:
         indexes = [models.Index(fields=["due_at"], name="storage_removal_to_do")]
@@ -122,7 +121,7 @@ class StorageUse(models.Model):
         OTHER = "other", "Other"
 
     day = models.DateField()
-    measured_at = models.DateTimeField(default=timezone.now)
+    measured_at = models.DateTimeField(db_default=Now())
     workspace = models.ForeignKey(Workspace, null=True, on_delete=models.CASCADE, related_name="+")
     kind = models.CharField(max_length=12, choices=Kind.choices)
     files = models.BigIntegerField()

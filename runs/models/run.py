@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from django.db import models
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.models.worker import Worker
 from webapp.accounts.models import OwnedModel
@@ -80,7 +80,7 @@ class Run(OwnedModel):
     baseline = models.JSONField(default=dict)  # {name, title, metrics {…}} on the same rows
     results = models.JSONField(default=dict)  # what a page shows beside numbers: confusion matrix …
     failure = models.JSONField(default=dict)  # {code, message, hint, log_tail [lines]}
-    queued_at = models.DateTimeField(default=timezone.now)
+    queued_at = models.DateTimeField(db_default=Now())
     started_at = models.DateTimeField(null=True)
     finished_at = models.DateTimeField(null=True)
     last_step_at = models.DateTimeField(null=True)  # when it last got on: a step, or a new phase
@@ -140,13 +140,14 @@ class Attempt(models.Model):
     number = models.IntegerField()
     worker = models.ForeignKey(Worker, null=True, on_delete=models.SET_NULL, related_name="attempts")
     lease_until = models.DateTimeField()
+    devices = models.JSONField(default=list)  # indexes of the GPUs that it has of its worker's host
     # How far the trainer's events.jsonl has been taken in; moves in the transaction of the rows.
     events_offset = models.BigIntegerField(default=0)
     resumed_from_step = models.BigIntegerField(null=True)
     # host:port where the processes of several hosts meet; set by the leader once it is about to start.
     rendezvous = models.CharField(max_length=300, blank=True)
     log_tail = models.TextField(blank=True)  # last lines of the trainer's output
-    started_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(db_default=Now())
     finished_at = models.DateTimeField(null=True)
     outcome = models.CharField(max_length=20, blank=True)  # succeeded, failed, cancelled, paused, lost
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.conf import settings
-from django.db import models
-from django.db.models.functions import Now
+from django.db import models, transaction
+from django.db.models import F
+from django.db.models.functions import Least, Now
 from django.utils import timezone
 
 
@@ -27,8 +28,8 @@ class Worker(models.Model):
     draining = models.BooleanField(default=False)
     cost_setting = models.FloatField(null=True)  # TUNEBOARD_COST_PER_HOUR of that host
     cost_edited = models.FloatField(null=True)  # said on the page, and goes before the setting
-    started_at = models.DateTimeField(default=timezone.now)
-    last_seen_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(db_default=Now())
+    last_seen_at = models.DateTimeField(db_default=Now())
 
     def __str__(self) -> str:
         return self.name
@@ -51,6 +52,19 @@ def online() -> models.QuerySet[Worker]:
     return found
 
 
+def count_as_gone(workers: models.QuerySet[Worker]) -> None:
+    """These are not online any more until they are heard of again.
+
+    A beat that comes meanwhile waits for the row and is stored after this: so a worker that was frozen or cut
+    off is back with its next beat, and one that is dead is not.
+    """
+    with transaction.atomic():
+        # One after the other, in one order: two that do this for the same workers do not wait for each other.
+        held = workers.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True)
+        gone = Now() - timedelta(seconds=settings.LEASE_SECONDS + 1)
+        Worker.objects.filter(pk__in=list(held)).update(last_seen_at=Least(F("last_seen_at"), gone))
+
+
 class WorkerSample(models.Model):
     """What a worker's devices and host were doing at a moment; kept for SAMPLES_KEEP_HOURS."""
 
@@ -67,4 +81,4 @@ class Deployment(models.Model):
 
     version = models.CharField(max_length=100)
     refuse_other_versions = models.BooleanField(default=False)
-    started_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(db_default=Now())

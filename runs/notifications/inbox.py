@@ -7,7 +7,7 @@ from typing import Any
 
 from django.db import connection
 from django.db.models import F, QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from runs.models import Delivery
 from webapp.accounts.models import User
@@ -61,7 +61,7 @@ def messages_of(user: User) -> QuerySet[Delivery]:
 
 def news(user: User, since: int) -> list[dict[str, Any]]:
     """What a browser may show of the unread messages after `since`, oldest first: {id, title, text, type}."""
-    fresh = messages_of(user).filter(pk__gt=since, read_at=None, created_at__gt=timezone.now() - NEWS_FOR)
+    fresh = messages_of(user).filter(pk__gt=since, read_at=None, created_at__gt=Now() - NEWS_FOR)
     rows = list(fresh[: MOST_SHOWN + 1])
     items = [{"id": row.pk, "title": row.title, "text": row.text, "type": row.type} for row in rows]
     if len(items) > MOST_SHOWN:
@@ -74,4 +74,4 @@ def news(user: User, since: int) -> list[dict[str, Any]]:
 def mark_read(user: User, pk: int | None = None) -> None:
     """One message, or all of them."""
     unread = Delivery.objects.filter(user=user, in_app=True, read_at=None)
-    (unread if pk is None else unread.filter(pk=pk)).update(read_at=timezone.now())
+    (unread if pk is None else unread.filter(pk=pk)).update(read_at=Now())

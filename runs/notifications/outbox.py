@@ -13,7 +13,6 @@ from typing import Any
 
 from django.db.models import F, Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from runs.models import Channel, Delivery, Event, Run
 from runs.notifications import messages
@@ -116,7 +115,7 @@ def stall_key(channel_id: int, run_id: int, kind: str, since: datetime) -> uuid.
 def _row(channel: Channel, type: str, message: dict[str, Any], **values: Any) -> Delivery:
     in_app = channel.kind == Channel.Kind.BROWSER
     if in_app:  # it is delivered by standing there
-        values |= {"status": Delivery.Status.SENT, "sent_at": timezone.now()}
+        values |= {"status": Delivery.Status.SENT, "sent_at": Now()}
     return Delivery(
         channel=channel, user_id=channel.user_id, in_app=in_app, type=type, message=message, **values
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import smtplib
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -20,11 +21,11 @@ from django.conf import settings
 from django.db import close_old_connections, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Coalesce, Now
-from django.utils import timezone
 
 from runs.execution.outages import AWAY, through_outages
 from runs.models import Channel, Delivery
 from runs.notifications import mail, messages, outbox, webhooks
+from webapp import clock
 from webapp.accounts.models import Membership
 from webapp.addresses import Refused, Unreachable
 from webapp.secrets import Unreadable, unseal
@@ -81,8 +82,8 @@ def claim() -> Delivery | None:
 def deliver(delivery: Delivery) -> None:
     """Send it, and write down what came of it."""
     outcome = _try(delivery)
-    waited = timezone.now() + timedelta(seconds=CLAIM_SECONDS / 2)
-    through_outages(lambda: _record(delivery, outcome), give_up=lambda: timezone.now() > waited)
+    waited = time.monotonic() + CLAIM_SECONDS / 2
+    through_outages(lambda: _record(delivery, outcome), give_up=lambda: time.monotonic() > waited)
 
 
 def _try(delivery: Delivery) -> Outcome:
@@ -207,8 +208,8 @@ def _switch_off(channel_id: int, outcome: Outcome) -> None:
         return
     if outcome.gone:
         channel.switched_off = "The address answered 410 Gone: it wants no more messages."
-    elif channel.failing_since < timezone.now() - FAILING_FOR:
-        days = (timezone.now() - channel.failing_since).days
+    elif (failing := clock.now() - channel.failing_since) > FAILING_FOR:
+        days = failing.days
         channel.switched_off = f"Nothing has got through for {days} days. The last try: {outcome.problem}"
     else:
         return
@@ -267,7 +268,7 @@ class Sender:
 
 def prune() -> int:
     """Drop messages that are over and old; how many."""
-    old = Delivery.objects.filter(created_at__lt=timezone.now() - KEPT_FOR)
+    old = Delivery.objects.filter(created_at__lt=Now() - KEPT_FOR)
     return int(old.exclude(status=Delivery.Status.PENDING).delete()[0])
 
 

@@ -69,7 +69,7 @@ LIMIT 1
 """  # noqa: S608 – of constants alone
 
 LOCK = """
-SELECT clock_timestamp(), nodes FROM runs_run WHERE id = %s AND status = 'queued' AND waits_for = '' FOR UPDATE SKIP LOCKED
+SELECT clock_timestamp(), nodes, attempt FROM runs_run WHERE id = %s AND status = 'queued' AND waits_for = '' FOR UPDATE SKIP LOCKED
 """
 
 
@@ -102,12 +102,12 @@ def next_run(offers: Mapping[str, int | None], skip: Iterable[int] = ()) -> int 
     return None if row is None else int(row[0])
 
 
-def lock(run_id: int) -> tuple[datetime, int] | None:
+def lock(run_id: int) -> tuple[datetime, int, int] | None:
     """Lock a run that is still ready; None if it is not, or if somebody is changing it at this moment.
 
-    Returns the time by the database's clock, which is that of leases, and on how many hosts the run is to train.
+    Returns the time by the database's clock, which is that of leases, on how many hosts the run is to train, and its last attempt.
     """
     with connection.cursor() as cursor:
         cursor.execute(LOCK, [run_id])
         row = cursor.fetchone()
-    return None if row is None else (row[0], row[1])
+    return None if row is None else (row[0], row[1], row[2])

@@ -13,13 +13,16 @@ from django.db import connection
 from django.utils import timezone
 
 from runs.advice.methods import optimiser_steps
-from runs.models import Attempt, Run, Usage, Worker
+from runs.execution.capacity import versions_of
+from runs.execution.pool import gpus_of
+from runs.models import Attempt, Run, Usage
 from runs.models.run import READY
-from runs.queueing.outlook import Outlook, Place, Queued, Running, outlook
-from runs.queueing.routing import TOLERANCE, memory_for, online, taking
+from runs.queueing.outlook import Host, Place, Queued, Running, outlook
+from runs.queueing.routing import may_hold, online, taking
 
 MOST_PLAYED = 300  # runs; with more in the queue only the place is told
 HISTORY = 200  # earlier runs of a model that are looked at
+LARGE = ("columns", "preview", "details")  # of a dataset's version, and of no use here
 # Of each other workspace as many are before it as of its own, and one more: they take turns.
 MANY_AHEAD = """
 SELECT coalesce(sum(CASE WHEN workspace_id = %(workspace)s THEN mine.ahead ELSE least(count, mine.ahead + 1) END), 0)
@@ -41,22 +44,29 @@ class Forecast:
 
 def forecast(run: Run) -> Forecast:
     """Of a run that is ready. A handful of queries, and for long queues one that counts them."""
-    workers = [worker for worker in taking(online()) if _may_hold(worker, run)]
-    queues = {queue for worker in workers for queue in worker.queues} | {run.queue}
+    workers = taking(online())
+    queues = {queue for worker in workers if may_hold(worker, run) for queue in worker.queues} | {run.queue}
     ready = Run.objects.filter(READY, queue__in=queues)
     rows = list(
-        ready.select_related("base_model", "dataset_version").order_by("queued_at")[: MOST_PLAYED + 1]
+        ready.select_related("base_model", "dataset_version")
+        .defer(*(f"dataset_version__{name}" for name in LARGE))
+        .order_by("queued_at")[: MOST_PLAYED + 1]
     )
     if len(rows) > MOST_PLAYED:
         return Forecast(_ahead_of_many(run), None)
     if run.pk not in {row.pk for row in rows}:
         return Forecast(None, None)  # it has been taken meanwhile
-    attempts = Attempt.objects.filter(finished_at=None, worker__in=workers).select_related(
-        "run__base_model", "run__dataset_version"
+    # Others may take some of the runs that are before it, though they could not hold this one.
+    workers = [worker for worker in workers if queues.intersection(worker.queues)]
+    attempts = list(
+        Attempt.objects.filter(finished_at=None)
+        .select_related("run__base_model", "run__dataset_version")
+        .defer(*(f"run__dataset_version__{name}" for name in LARGE))
+        .prefetch_related("nodes")
     )
-    held = [attempt.run for attempt in attempts]
-    lengths = Lengths([*rows, *held])
-    found: Outlook = outlook(
+    lengths = Lengths([*rows, *(attempt.run for attempt in attempts)])
+    now = timezone.now()
+    found = outlook(
         run.pk,
         [
             Queued(
@@ -65,24 +75,29 @@ def forecast(run: Run) -> Forecast:
                 row.rank,
                 row.queued_at.timestamp(),
                 lengths.of(row),
-                max(1, row.gpus),
+                gpus_of(row.queue),
+                row.nodes,
+                frozenset(worker.pk for worker in workers if may_hold(worker, row)),
+                (now - row.queued_at).total_seconds(),
             )
             for row in rows
         ],
-        [Running(each.workspace_id, lengths.left(each), max(1, each.gpus)) for each in held],
-        _places({row.workspace_id for row in (*rows, *held)}),
-        sum(worker.slots for worker in workers),
+        [
+            Running(
+                each.run.workspace_id,
+                lengths.left(each.run),
+                gpus_of(each.run.queue),
+                [held.worker_id or 0 for held in (each, *each.nodes.all()) if held.finished_at is None],
+            )
+            for each in attempts
+        ],
+        _places({row.workspace_id for row in (*rows, *(attempt.run for attempt in attempts))}),
+        [Host(worker.pk, worker.slots, len(worker.devices), versions_of(worker)) for worker in workers],
+        settings.RESERVE_SECONDS,
     )
     if found.seconds is None:
         return Forecast(found.ahead, None)
-    return Forecast(found.ahead, timezone.now() + timedelta(seconds=found.seconds))
-
-
-def _may_hold(worker: Worker, run: Run) -> bool:
-    if run.queue not in worker.queues:
-        return False
-    memory = memory_for(worker, run.queue)
-    return memory is None or run.memory_bytes is None or run.memory_bytes <= memory * TOLERANCE
+    return Forecast(found.ahead, now + timedelta(seconds=found.seconds))
 
 
 def _places(ids: Iterable[int]) -> dict[int, Place]:

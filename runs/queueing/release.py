@@ -16,6 +16,7 @@ from django.utils import timezone
 from runs.lifecycle import changes
 from runs.models import Run
 from runs.models.run import READY
+from webapp import clock
 
 W = Run.WaitsFor
 WAITING = (Run.Status.QUEUED, Run.Status.PAUSED)
@@ -33,11 +34,11 @@ def waits_for(run: Run) -> Run.WaitsFor:
     """What a run that is queued now has to wait for."""
     if run.after is not None and run.after.status != Run.Status.SUCCEEDED:
         return W.RUN
-    return W.TIME if run.not_before is not None and run.not_before > timezone.now() else W.NOTHING
+    return W.TIME if run.not_before is not None and run.not_before > clock.now() else W.NOTHING
 
 
 def in_order_to_wait(run: Run) -> str:
-    """The end of the sentence that says that it was submitted."""
+    """The end of the sentence that says that it was queued."""
     if run.waits_for == W.RUN and run.after is not None:
         return f", to start once “{run.after.name}” has succeeded"
     if run.waits_for == W.TIME and run.not_before is not None:
@@ -58,7 +59,7 @@ def release_due() -> int:
         cursor.execute(DUE, [MOST_AT_ONCE])
         found = [row[0] for row in cursor.fetchall()]
     still = Q(waits_for=W.TIME, not_before__lte=Now())
-    told = "Its time has come."
+    told = "Its time to start has come."
     return sum(changes.change("due", pk, told, where=still, waits_for=W.NOTHING) is not None for pk in found)
 
 
@@ -92,12 +93,14 @@ def tell_followers(run: Run) -> None:
             _follow(follower)
             continue
         news = {Run.Status.FAILED: "has failed", Run.Status.CANCELLED: "has been cancelled"}
-        told = f"“{run.name}”, which it waits for, {news.get(Run.Status(run.status), 'is queued again')}."
+        told = (
+            f"“{run.name}”, which this run waits for, {news.get(Run.Status(run.status), 'is queued again')}."
+        )
         changes.change("left_behind", follower.pk, told, where=Q(waits_for=W.RUN), data={"run": run.pk})
 
 
 def _follow(run: Run) -> Run | None:
     assert run.after is not None
-    told = f"“{run.after.name}”, which it waited for, has succeeded."
+    told = f"“{run.after.name}”, which this run waited for, has succeeded."
     still = Q(waits_for=W.RUN, after=run.after)
     return changes.change("followed", run.pk, told, where=still, waits_for=waits_for(run), queued_at=Now())

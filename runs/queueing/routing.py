@@ -53,6 +53,14 @@ def memory_for(worker: Worker, queue: str, devices: Sequence[int] | None = None)
     return known[wanted - 1] if len(known) >= wanted else None
 
 
+def may_hold(worker: Worker, run: Run) -> bool:
+    """Whether this worker, with nothing else to do, could train such a run, or one host's part of it."""
+    if run.queue not in worker.queues:
+        return False
+    memory = memory_for(worker, run.queue)
+    return memory is None or run.memory_bytes is None or run.memory_bytes <= memory * TOLERANCE
+
+
 def offers(
     worker: Worker, queues: Iterable[str], devices: Sequence[int] | None = None
 ) -> dict[str, int | None]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.utils import timezone
 
+from runs.execution.capacity import versions_of
 from runs.models import Attempt, Run, Worker
 from runs.queueing import routing
 from runs.queueing.forecast import Forecast, forecast
@@ -48,17 +50,30 @@ def waiting(run: Run, *, workers: list[Worker] | None = None, listed: bool = Fal
         return None
     workers = routing.online() if workers is None else workers
     if run.waits_for == Run.WaitsFor.TIME and run.not_before is not None:
-        reason = routing.lacking(run, workers)
+        reason = routing.lacking(run, workers) or _too_few_hosts(run, workers)
         return Waiting(f"Starts at {moment(run)}", reason, starts_at=run.not_before, may_start_now=True)
     if run.waits_for == Run.WaitsFor.RUN:
         return _behind(run)
     expected = Forecast(None, None) if listed else forecast(run)
-    if reason := routing.lacking(run, workers):
+    if reason := routing.lacking(run, workers) or _too_few_hosts(run, workers):
         # With workers that cannot hold it, how many are before it says nothing.
         return Waiting("Waiting for a worker", reason, None if workers else expected.ahead, blocked=True)
     if limit := _limit_reached(run):
         return Waiting("Waiting for its turn", limit, expected.ahead, expected.starts_at, blocked=True)
     return Waiting("Waiting for a worker", "", expected.ahead, expected.starts_at)
+
+
+def _too_few_hosts(run: Run, workers: list[Worker]) -> str:
+    """What is missing where those that are online could not train it together; empty if they could."""
+    able = Counter(versions_of(worker) for worker in routing.taking(workers) if routing.may_hold(worker, run))
+    together = max(able.values(), default=0)
+    if together >= run.nodes:
+        return ""
+    verb = "is" if together == 1 else "are"
+    return (
+        f"It trains on {run.nodes} hosts together, and {together} that can hold it {verb} online"
+        f"{', others of other versions' if able.total() > together else ''}: it starts as soon as there are enough."
+    )
 
 
 def _behind(run: Run) -> Waiting:

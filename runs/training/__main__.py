@@ -169,13 +169,13 @@ def run(context: Any) -> None:
     spec = context.spec
     try:
         task = get_task(spec.task)
-        task.method(spec.method)
+        method = task.method(spec.method)
         context.settings = check_settings(task, spec.method, spec.settings)
     except KeyError as error:
         raise TrainingFailure("bad_settings", f"This worker cannot do that: {error}.") from error
     except SettingsError as error:
         raise TrainingFailure("bad_settings", f"Settings that cannot be used: {error}") from error
-    context.phase("preparing", f"{task.title}, {spec.method}, on {describe()}")
+    context.phase("preparing", f"{task.title}, {method.title}, on {describe()}")
     task.train(context)
 
 

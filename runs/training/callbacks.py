@@ -83,6 +83,7 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
             epoch=state.epoch or 0.0,
             rate=steps * rows / training_seconds,
             eta_seconds=(state.max_steps - state.global_step) * seconds / steps,
+            force=self.context.should_stop,  # what is told last is the step that it can go on from
         )
 
     def on_log(
@@ -101,7 +102,7 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
                 what = "loss" if not math.isfinite(values["loss"]) else "gradient"
                 raise TrainingFailure(
                     "diverged",
-                    f"The training diverged: at step {state.global_step} the {what} is not a finite number.",
+                    f"The training diverged: at step {state.global_step:,} the {what} is not a finite number.",
                     f"Lower the learning rate (it is {args.learning_rate:g}; try {args.learning_rate / 10:g}), "
                     "lengthen the warm-up, or choose the precision float32.",
                 )

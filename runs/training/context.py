@@ -117,5 +117,5 @@ class Context:
     def checkpoint(self, step: int, folder: Path, *, is_best: bool, keep: list[int]) -> None:
         """A checkpoint is whole and on disk: from this event on it counts."""
         path = folder.relative_to(self.workdir).as_posix()
-        log.info("Checkpoint of step %d saved%s.", step, " (best so far)" if is_best else "")
+        log.info("Checkpoint at step %s%s.", f"{step:,}", " (best so far)" if is_best else "")
         self.events.write("checkpoint", step=step, path=path, is_best=is_best, keep=sorted(keep))

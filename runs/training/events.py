@@ -1,7 +1,8 @@
 """What a trainer reports: one JSON object a line, appended to `events.jsonl` in the work folder.
 
 The worker reads whole lines from the offset it last stored and inserts them in the transaction that
-stores the new offset, so each counts exactly once. Every event has `type`, `at` (Unix seconds) and:
+stores the new offset, so each counts exactly once. Every event has `type`, `at` (Unix seconds by
+this host's clock, for whoever reads the file: what is stored has the time of the database) and:
 
     phase       phase: preparing | training | evaluating | packaging; message
     progress    step, total_steps, epoch, rate (examples/s or null), eta_seconds (or null)

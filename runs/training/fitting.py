@@ -250,7 +250,7 @@ class Resumable(distributed.AcrossRanks):
         state.best_model_checkpoint = str(best) if is_there else None
         if state.best_global_step and not is_there:
             self.context.message(
-                f"The weights of step {state.best_global_step}, the best so far, are gone; "
+                f"The weights of step {state.best_global_step:,}, the best so far, are gone; "
                 "the best of the steps from here on are kept."
             )
             state.best_global_step = state.best_metric = None
@@ -304,7 +304,7 @@ def fit(trainer: Any, context: Context) -> Any:
         state, total = _state_of(resume), _steps_of(trainer)
         trainer.extends = total > state.max_steps
         if trainer.extends:
-            context.message(f"Training goes on from step {state.global_step} to step {total}.")
+            context.message(f"Training goes on from step {state.global_step:,} to step {total:,}.")
         elif _is_complete(state, Memory.read(resume), total, trainer.pacing.patience):
             # The Trainer would do one step too many.
             trainer.state = state
@@ -321,14 +321,14 @@ def fit(trainer: Any, context: Context) -> Any:
         raise Stopped(trainer.state.global_step)
     if trainer.pacing.stopped_early:
         context.message(
-            f"Stopped early at step {trainer.state.global_step}: the last "
+            f"Stopped early at step {trainer.state.global_step:,}: the last "
             f"{trainer.memory.evaluations_without_gain} evaluations brought no improvement."
         )
     best_step = trainer.state.best_global_step
     another_is_best = trainer.state.best_model_checkpoint and best_step != trainer.state.global_step
     # Only the first process may have the best checkpoint on its disk, and only it needs its weights.
     if distributed.agree(distributed.is_first() and bool(another_is_best))[0]:
-        context.message(f"The weights of step {best_step}, the best on the validation rows, are kept.")
+        context.message(f"The weights of step {best_step:,}, the best on the validation rows, are kept.")
         if distributed.is_first() or distributed.is_sharded(trainer.model):
             _load_weights(trainer, folder_of(context, best_step))
     elif trainer.averages:

@@ -141,7 +141,7 @@ def _report(folder: Path, error: Exception, settings: dict[str, Any]) -> None:
         "message": failure.message,
         "hint": failure.hint,
         "secondary": secondary,
-        "at": time.time(),
+        "at": time.monotonic(),  # the same for all processes of a host, and nobody sets it
     }
     with contextlib.suppress(OSError):
         (folder / f"failure-{os.environ['LOCAL_RANK']}.json").write_text(json.dumps(told))

@@ -185,7 +185,7 @@ def adopt_checkpoints(context: Context) -> Path | None:
         try:
             _adopt(context, best)
         except manifest.Damaged as error:
-            context.message(f"The best checkpoint, of step {step_of(best)}, is damaged: {error}.")
+            context.message(f"The best checkpoint, at step {step_of(best):,}, is damaged: {error}.")
     for carried in sorted((adopted / BEST).glob("checkpoint-*")):
         if not (context.checkpoints_dir / carried.name).exists():
             shutil.copytree(carried, context.checkpoints_dir / carried.name)

@@ -29,13 +29,13 @@ def _ask(request: Request, pk: int, action: Callable[[Run], object], done: str) 
 
 @require_POST
 def cancel(request: Request, pk: int) -> HttpResponse:
-    done = "The run is being cancelled."
+    done = "Cancel requested."
     return _ask(request, pk, lambda run: lifecycle.request_cancel(run.pk, request.user), done)
 
 
 @require_POST
 def pause(request: Request, pk: int) -> HttpResponse:
-    done = "The run is being paused."
+    done = "Pause requested."
     return _ask(request, pk, lambda run: lifecycle.request_pause(run.pk, request.user), done)
 
 

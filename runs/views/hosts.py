@@ -45,7 +45,7 @@ def _tag(request: Request, found: list[Host]) -> str:
             host.worker.last_seen_at,
             host.state,
             host.worker.cost_per_hour,
-            [(held.title, held.number) for held in host.held],
+            [(held.title, held.number, held.devices, held.rank) for held in host.held],
         )
         for host in found
     ]

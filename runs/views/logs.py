@@ -22,11 +22,12 @@ NEW_BYTES = 131_072  # of one answer to a page that follows
 BEFORE = 10  # lines shown above one that is linked to
 EVENTS = 200
 
-# Changes with each line of the newest attempt, with each new attempt, and with its end.
+# Changes with each line of the newest attempt, on whichever host, with each new attempt, and with its end.
 LOG_VERSION = """
-(SELECT coalesce(max(attempt.number * 10000000000000 + coalesce(log.read, 0) * 2
+(SELECT coalesce(max(attempt.number * 10000000000000
+                     + coalesce((SELECT sum(read) FROM runs_log WHERE attempt_id = attempt.id)::bigint, 0) * 2
                      + (attempt.finished_at IS NOT NULL)::int), 0)
- FROM runs_attempt attempt LEFT JOIN runs_log log ON log.attempt_id = attempt.id
+ FROM runs_attempt attempt
  WHERE attempt.run_id = thing.id AND attempt.number = thing.attempt)
 """
 
@@ -39,10 +40,10 @@ def _run(request: Request, pk: int) -> Run:
 
 @require_GET
 def log(request: Request, pk: int) -> HttpResponse:
-    """The log of one attempt, by pages of lines; with `q` the lines that match."""
+    """The log of one host of an attempt, by pages of lines; with `q` the lines that match."""
     run = _run(request, pk)
-    attempts = logs.attempts_with_logs(run)
-    attempt = _chosen(attempts, request.GET.get("attempt"))
+    attempts = logs.attempts_with_hosts(run)
+    attempt, rank = _chosen(attempts, request.GET.get("attempt")), _rank(run, request)
     context: dict[str, Any] = {
         "run": run,
         "page": RunPage(run),
@@ -53,8 +54,17 @@ def log(request: Request, pk: int) -> HttpResponse:
     }
     status = 200
     if attempt is not None:
-        reader = logs.LogReader(attempt)
-        context["reader"] = reader
+        reader = logs.LogReader(attempt, rank)
+        hosts = logs.hosts_of(attempt)
+        host = f"host={rank + 1}" if run.nodes > 1 else ""
+        context |= {
+            "reader": reader,
+            "hosts": list(enumerate(hosts, 1)),
+            "number": rank + 1,
+            "host": hosts[rank] if rank < len(hosts) else "",
+            "host_query": host,
+            "which": "&".join(part for part in (f"attempt={attempt.number}", host) if part),
+        }
         try:
             if context["q"]:
                 context["found"] = log_search.search(
@@ -81,6 +91,14 @@ def _chosen(attempts: list[Attempt], asked: str | None) -> Attempt | None:
             raise Http404("This run has no such attempt.")
         return found[0]
     return attempts[0] if attempts else None
+
+
+def _rank(run: Run, request: Request) -> int:
+    """Of the host that is asked for, else the one that leads; Http404 for one that the run does not have."""
+    rank = logs.rank_of(run, request.GET.get("host"))
+    if rank is None:
+        raise Http404("This run has no such host.")
+    return rank
 
 
 def _number(text: str | None, otherwise: int) -> int:
@@ -112,10 +130,11 @@ def _window(request: Request, reader: logs.LogReader) -> dict[str, Any]:
 @polls(Run, version=LOG_VERSION)
 @require_GET
 def new_lines(request: Request, pk: int) -> HttpResponse:
-    """What the newest attempt printed after an offset, as JSON; 304 while that is nothing."""
+    """What a host of the newest attempt printed after an offset, as JSON; 304 while that is nothing."""
     run = _run(request, pk)
+    rank = _rank(run, request)
     attempt = run.attempts.order_by("-number").first()
-    reader = logs.LogReader(attempt) if attempt is not None else None
+    reader = logs.LogReader(attempt, rank) if attempt is not None else None
     tag = logs.tag_of(run, reader)
     if request.htmx and (unchanged := not_modified(request, tag)):
         return unchanged
@@ -138,7 +157,8 @@ def new_lines(request: Request, pk: int) -> HttpResponse:
 @require_safe
 def download(request: Request, pk: int, attempt: int) -> HttpResponseBase:
     run = _run(request, pk)
-    return text_response(request, run, get_object_or_404(run.attempts, number=attempt))
+    found = get_object_or_404(run.attempts, number=attempt)
+    return text_response(request, run, found, _rank(run, request))
 
 
 @require_GET

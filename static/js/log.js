@@ -10,6 +10,7 @@ class Log {
     this.numbered = element.tagName === "OL";
     this.unfinished = element.querySelector("[data-log-unfinished]");
     ({ logUrl: this.url, logSince: this.since, logAttempt: this.attempt, logTag: this.tag } = element.dataset);
+    this.host = element.dataset.logHost ? `&host=${element.dataset.logHost}` : ""; // of a run on several
     this.toggle = document.querySelector("[data-log-toggle]");
     this.following = true;
     if (this.toggle) {
@@ -54,7 +55,7 @@ class Log {
     let wait = POLL;
     if (!document.hidden && this.inView) {
       try {
-        const response = await fetch(`${this.url}?attempt=${this.attempt}&since=${this.since}`, {
+        const response = await fetch(`${this.url}?attempt=${this.attempt}${this.host}&since=${this.since}`, {
           headers: { "HX-Request": "true", "HX-PTag": this.tag },
           cache: "no-store",
         });
@@ -100,7 +101,7 @@ class Log {
     if (number) {
       const link = document.createElement("a");
       link.className = "log-number";
-      link.href = `?attempt=${this.attempt}&line=${number}#L${number}`;
+      link.href = `?attempt=${this.attempt}${this.host}&line=${number}#L${number}`;
       link.textContent = number;
       line.id = `L${number}`;
       line.append(link);

@@ -36,7 +36,7 @@ keeper = LogKeeper(Attempt.objects.get(run={run}), path)
 if path.exists():
     # As one supervisor that never left: it knows what it has kept.
     keeper._file.next()
-    keeper._state = keeper._attempt.log
+    keeper._state = keeper._attempt.logs.get(rank=0)
     keeper._begun = True
 with path.open("a") as file:
     file.write({text})

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import psycopg
 
@@ -101,6 +103,22 @@ class Cluster:
         self.seen |= found
         return found
 
+    def address(self) -> dict[str, Any]:
+        """Where its Postgres listens, as psycopg takes it."""
+        url = urlsplit(self.database_url)
+        if "%2F" in url.netloc.upper():
+            return {"host": unquote(url.netloc.rpartition("@")[2])}
+        return {"host": url.hostname or "", "port": str(url.port or 5432)}
+
+    def to_postgres(self) -> socket.socket:
+        """A connection to it, for a link."""
+        where = self.address()
+        if "port" in where:
+            return socket.create_connection((where["host"], int(where["port"])), 5)
+        plain = socket.socket(socket.AF_UNIX)
+        plain.connect(f"{where['host']}/.s.PGSQL.5432")
+        return plain
+
     # -- what a test asks it -----------------------------------------------------------------------
     def manage(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -120,13 +138,7 @@ class Cluster:
         return int(self.manage(script, kind, json.dumps(settings)))
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
-        from urllib.parse import unquote, urlsplit
-
-        url = urlsplit(self.database_url)
-        where = {"host": unquote(url.netloc.rpartition("@")[2])} if "%2F" in url.netloc.upper() else {}
-        if not where:
-            where = {"host": url.hostname or "", "port": str(url.port or 5432)}
-        with psycopg.connect(dbname=url.path.strip("/"), user=url.username, **where) as connection:
+        with psycopg.connect(dbname="tuneboard", user="postgres", **self.address()) as connection:
             return connection.execute(query.encode(), values).fetchall()
 
     def status(self, run: int) -> str:
@@ -152,7 +164,11 @@ class Cluster:
             run,
         )
         assert rows
-        return {name: (self.home / "storage" / key).read_bytes() for name, key in rows}
+        return {name: self.stored(key) for name, key in rows}
+
+    def stored(self, key: str) -> bytes:
+        """A file of the storage."""
+        return (self.home / "storage" / key).read_bytes()
 
     def points(self, run: int) -> list[tuple[Any, ...]]:
         """(series, step, value) of every series that depends on the training alone."""

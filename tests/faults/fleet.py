@@ -19,7 +19,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import psycopg
 
@@ -89,7 +89,7 @@ class Fleet(Cluster):
     def _host(self, name: str) -> Host:
         home = self.home / name
         home.mkdir()
-        database, broker = Link(self._to_postgres), Link(self._to_valkey)
+        database, broker = Link(self.to_postgres), Link(self._to_valkey)
         clock = home / "clock"
         clock.write_bytes(struct.pack("l", 0))
         own = {
@@ -99,14 +99,6 @@ class Fleet(Cluster):
             "REDIS_URL": self._broker_url(broker.port),
         }
         return Host(name, home, database, broker, self.environment | own | self._shifted(clock), clock)
-
-    def _to_postgres(self) -> socket.socket:
-        where = self._address()
-        if "port" in where:
-            return socket.create_connection((where["host"], int(where["port"])), 5)
-        plain = socket.socket(socket.AF_UNIX)
-        plain.connect(f"{where['host']}/.s.PGSQL.5432")
-        return plain
 
     def _to_valkey(self) -> socket.socket:
         url = urlsplit(self.valkey.url)
@@ -257,12 +249,6 @@ class Fleet(Cluster):
         return self.ask(kind="real", settings=settings)
 
     # -- answers -----------------------------------------------------------------------------------
-    def _address(self) -> dict[str, Any]:
-        url = urlsplit(self.database_url)
-        if "%2F" in url.netloc.upper():
-            return {"host": unquote(url.netloc.rpartition("@")[2])}
-        return {"host": url.hostname or "", "port": str(url.port or 5432)}
-
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """One connection for all, made again where it died."""
         end = time.monotonic() + 60
@@ -270,7 +256,7 @@ class Fleet(Cluster):
             try:
                 if self._asking is None:
                     self._asking = psycopg.connect(
-                        dbname="tuneboard", user="postgres", autocommit=True, **self._address()
+                        dbname="tuneboard", user="postgres", autocommit=True, **self.address()
                     )
                 return self._asking.execute(query.encode(), values).fetchall()
             except psycopg.OperationalError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 from tests.faults.cluster import until
@@ -31,6 +32,7 @@ def check(fleet: Fleet, read: Reader | None = None, seconds: float = 240) -> int
         runs = all_succeeded(fleet)
         each_as_undisturbed(fleet, read)
         no_row_is_stuck(fleet)
+        stories_are_in_order(fleet)
         until(lambda: not unowned(fleet, read), 60)
         until(lambda: not [path for host in fleet.hosts for path in (host.home / "work").glob("*")], 60)
         until(lambda: not fleet.orphans(), 30)
@@ -91,6 +93,43 @@ def no_row_is_stuck(fleet: Fleet) -> None:
     assert len(ended) == len(attempts)
     wins = Counter(run for run, _, outcome in attempts if outcome == "succeeded")
     assert set(wins.values()) <= {1}, "a run has succeeded twice"
+
+
+def stories_are_in_order(fleet: Fleet) -> None:
+    """Whatever the clocks of hosts said: times rise as things happened, and no attempt begins before the last ended."""
+    events = fleet.rows("SELECT run_id, attempt, kind, at FROM runs_event ORDER BY run_id, id")
+    for before, after in pairwise(events):
+        if before[0] == after[0]:
+            assert before[3] <= after[3], f"{after} is told as earlier than {before}"
+            assert before[1] <= after[1], (
+                f"{after} is told in the chapter of an earlier attempt than {before}"
+            )
+    attempts = fleet.rows(
+        "SELECT run_id, number, started_at, finished_at FROM runs_attempt ORDER BY run_id, number"
+    )
+    for run, number, started, finished in attempts:
+        assert started <= finished, f"attempt {number} of run {run} ended before it began"
+    for before, after in pairwise(attempts):
+        if before[0] == after[0]:
+            assert before[3] <= after[2], (
+                f"attempt {after[1]} of run {after[0]} began before the last had ended"
+            )
+    points = fleet.rows(
+        "SELECT run_id, step, at FROM runs_metric WHERE series = 'loss' ORDER BY run_id, step"
+    )
+    spans = {
+        run: (queued, over)
+        for run, queued, over in fleet.rows("SELECT id, created_at, finished_at FROM runs_run")
+    }
+    for before, after in pairwise(points):
+        if before[0] == after[0]:
+            assert before[2] <= after[2], (
+                f"step {after[1]} of run {after[0]} is told as earlier than {before[1]}"
+            )
+    for run, step, at in points:
+        assert spans[run][0] <= at <= spans[run][1], (
+            f"step {step} of run {run} is told as of {at}: {spans[run]}"
+        )
 
 
 class Folder:

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import sys
+import uuid
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ django.setup()
 from runs import lifecycle
 from runs.execution.outages import through_outages
 from runs.models import Run
+from tests.runs.execution.stored import Rows, store_rows
 from webapp import storage
 from webapp.accounts.models import Workspace
 from webapp.catalog.models import BaseModel
@@ -41,7 +43,9 @@ def main() -> None:
         if "retry" in asked:
             answer = through_outages(partial(retry, asked["retry"]), give_up=lambda: False)
         else:
-            answer = through_outages(partial(submit, asked["kind"], asked["settings"]), give_up=lambda: False)
+            # By its name a run is known that was submitted although the answer was lost.
+            once = partial(submit_once, uuid.uuid4().hex, asked["kind"], asked["settings"])
+            answer = through_outages(once, give_up=lambda: False)
         print(answer, flush=True)
 
 
@@ -52,26 +56,29 @@ def retry(run: int) -> int:
     return run
 
 
-def submit(kind: str, changes: dict[str, Any]) -> int:
+def submit_once(mark: str, kind: str, changes: dict[str, Any]) -> int:
+    """Submit a run unless the one with this mark in its name is there already."""
+    there = Run.objects.filter(name=f"{kind} {mark}").first()
+    return int(there.pk) if there else submit(kind, dict(changes), mark)
+
+
+def submit(kind: str, changes: dict[str, Any], mark: str = "") -> int:
     spread = {name: changes.pop(name) for name in ("nodes", "processes", "strategy") if name in changes}
     workspace, _ = Workspace.objects.get_or_create(slug="lab", defaults={"name": "Lab"})
-    folder = Path(os.environ["TUNEBOARD_HOME"]) / "tiny"
     model, _ = BaseModel.objects.get_or_create(
         slug="tiny",
         defaults={
             "name": "Tiny",
             "kind": "text-encoder",
             "source": "folder",
-            "reference": str(folder),
+            "reference": reference(real=kind == "real"),
             "architecture": "BertModel",
         },
     )
-    version = DatasetVersion.objects.first() or make_version(workspace, real=kind == "real")
-    if kind == "real" and not folder.exists():
-        make_model(folder)
+    version = DatasetVersion.objects.first() or make_version(workspace)
     run = Run(
         workspace=workspace,
-        name=kind,
+        name=f"{kind} {mark}".strip(),
         base_model=model,
         dataset_version=version,
         dataset_name="Words",
@@ -94,33 +101,16 @@ def defaults() -> dict[str, Any]:
     return {setting.name: setting.default_for("full") for setting in task.settings_for("full")}
 
 
-def make_version(workspace: Workspace, *, real: bool) -> DatasetVersion:
+def make_version(workspace: Workspace) -> DatasetVersion:
     """Short reviews whose label follows from their words, in canonical form."""
     dataset = Dataset.objects.create(workspace=workspace, name="Words", status="ready")
     prefix = f"datasets/{dataset.pk}/versions/words"
     splits = {"train": 240, "validation": 40, "test": 40}
-    folder, content_hash = storage.local_path(prefix), "b" * 64
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    else:  # what comes out of a bucket is checked against its hash
-        from tests.runs.execution.stored import store_rows
-
-        content_hash = store_rows(prefix)
-    if real:
-        assert folder is not None
-        from datasets import ClassLabel, Features, Value
-        from datasets import Dataset as Rows
-
-        features = Features({"text": Value("string"), "label": ClassLabel(names=["bad", "good"])})
-        chance = random.Random(5)
-        for split, count in splits.items():
-            labels = [number % 2 for number in range(count)]
-            texts = [" ".join(chance.choices(GOOD if label else BAD, k=6)) for label in labels]
-            rows = Rows.from_dict({"text": texts, "label": labels}, features=features)
-            rows.to_parquet(str(folder / f"{split}-00000-of-00001.parquet"))
+    chance = random.Random(5)
+    rows = {split: some_rows(count, chance) for split, count in splits.items()}
     version: DatasetVersion = DatasetVersion.objects.create(
         dataset=dataset,
-        content_hash=content_hash,
+        content_hash=store_rows(prefix, splits=rows),
         storage_prefix=prefix,
         size_bytes=1,
         rows=sum(splits.values()),
@@ -132,6 +122,22 @@ def make_version(workspace: Workspace, *, real: bool) -> DatasetVersion:
     )
     Dataset.objects.filter(pk=dataset.pk).update(version=version)
     return version
+
+
+def some_rows(count: int, chance: random.Random) -> Rows:
+    labels = [number % 2 for number in range(count)]
+    return [" ".join(chance.choices(GOOD if label else BAD, k=6)) for label in labels], labels
+
+
+def reference(*, real: bool) -> str:
+    """Of the base model: a folder of this machine, or of the storage where that is a bucket."""
+    folder = Path(os.environ["TUNEBOARD_HOME"]) / "tiny"
+    if real and not folder.exists():
+        make_model(folder)
+        if storage.local_path("models") is None:
+            for path in folder.iterdir():
+                storage.put(path, f"models/tiny/{path.name}")
+    return "models/tiny" if real and storage.local_path("models") is None else str(folder)
 
 
 def make_model(folder: Path) -> None:

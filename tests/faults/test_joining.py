@@ -14,7 +14,7 @@ import pytest
 
 from tests.faults.cluster import ROOT, Cluster, alive, until
 from tests.runs.execution.supervised import weights_of
-from tests.webapp.test_storage import BUCKET, FakeS3
+from tests.webapp.test_storage import FakeS3
 
 pytestmark = pytest.mark.slow
 SCRIPTED = Path(__file__).parents[1] / "runs" / "execution" / "scripted_trainer.py"
@@ -25,20 +25,13 @@ STEPS = 150
 def bucket() -> Iterator[FakeS3]:
     running = FakeS3()
     yield running
-    running.server.shutdown()
-    running.server.server_close()
+    running.stop()
 
 
 @pytest.fixture
 def cluster(tmp_path: Path, bucket: FakeS3) -> Iterator[Cluster]:
     made = Cluster(tmp_path / "web", shlex.join([sys.executable, str(SCRIPTED)]))
-    made.environment |= {
-        "STORAGE_URL": f"s3://{BUCKET}/prefix",
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{bucket.server.server_address[1]}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
+    made.environment |= bucket.environment
     made.start("dispatcher")
     yield made
     made.stop()
@@ -107,17 +100,17 @@ def test_a_run_moves_between_hosts_that_share_nothing_but_a_bucket(
     told = [message for kind, message in story if kind not in {"checkpoint", "phase"}]
     (host,) = cluster.rows("SELECT DISTINCT host FROM runs_worker")[0]
     assert told == [
-        "Submitted.",
-        f"Started on {host}.",
+        "Queued.",
+        f"Started on host {host}.",
         "The worker is shutting down: saving a checkpoint.",
-        "The worker is shutting down; the run goes back to the queue.",
-        f"Started on {host}.",
-        f"Going on from the checkpoint of step {stopped_at}.",
+        "Queued again: its worker is shutting down.",
+        f"Started on host {host} (attempt 2).",
+        f"Resumed on {host} from step {stopped_at:,}.",
         "Succeeded.",
     ]
     kinds = [kind for kind, _ in story]
     before = kinds.index("released") - 1
-    assert story[before] == ("checkpoint", f"Checkpoint of step {stopped_at} saved.")
+    assert story[before] == ("checkpoint", f"Checkpoint at step {stopped_at:,}.")
     # Both hosts have said what they do, and by themselves.
     samples = "SELECT count(DISTINCT worker_id) FROM runs_workersample"
     until(lambda: cluster.rows(samples) == [(2,)])

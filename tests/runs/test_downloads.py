@@ -14,7 +14,8 @@ from django.test import Client
 
 from runs.models import Artifact, Run
 from webapp import storage
-from webapp.serving import CHUNK, parse_range
+from webapp.ranges import parse_range
+from webapp.serving import CHUNK
 
 from .conftest import Lab, Script
 

@@ -49,6 +49,10 @@ def test_what_is_left_out_is_suggested_and_kept_with_the_run(lab: Lab) -> None:
     assert "anna" in run.events.get().message
 
 
+def test_a_default_name_keeps_the_case_of_an_acronym(lab: Lab) -> None:
+    assert launched(lab, method="lora").name == "Tiny on Reviews, LoRA adapters"
+
+
 def test_the_datasets_own_suggestion_comes_first(lab: Lab) -> None:
     lab.version.suggested = {
         "task": "text-classification",

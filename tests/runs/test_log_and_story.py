@@ -314,8 +314,8 @@ def eventful(run: Run, begin: Begin) -> Run:
     tell(run, 0, "submitted", "Queued by anna.", 60)
     tell(run, 1, "started", "Started on host gpu-1.", 50)
     tell(run, 1, "checkpoint", "Checkpoint at step 1,200 (best so far).", 40)
-    tell(run, 1, "lost", "gpu-1 was lost.", 30)
-    tell(run, 2, "resumed_from", "Going on from step 1,200.", 20)
+    tell(run, 1, "lost", "Host gpu-1 was lost: it stopped answering.", 30)
+    tell(run, 2, "resumed_from", "Resumed on gpu-2 from step 1,200.", 20)
     tell(run, 2, "message", "Stopped early.", 10)
     return run
 
@@ -324,8 +324,8 @@ def test_the_story_stands_newest_first_by_attempt(browser: Client, eventful: Run
     for path in ("", "events/"):
         said = text_of(browser.get(f"/runs/{eventful.pk}/{path}").content.decode())
         order = [
-            "Attempt 2 on gpu-2", "Stopped early.", "Going on from step 1,200.", "Attempt 1 on gpu-1",
-            "gpu-1 was lost.", "Checkpoint at step 1,200", "Before it started", "Queued by anna.",
+            "Attempt 2 on gpu-2", "Stopped early.", "Resumed on gpu-2 from step 1,200.", "Attempt 1 on gpu-1",
+            "Host gpu-1 was lost", "Checkpoint at step 1,200", "Before it started", "Queued by anna.",
         ]  # fmt: skip
         places = [said.index(part) for part in order]
         assert places == sorted(places), path
@@ -335,7 +335,7 @@ def test_the_story_can_be_narrowed(browser: Client, eventful: Run) -> None:
     def said(**query: str) -> str:
         return text_of(browser.get(f"/runs/{eventful.pk}/events/", query).content.decode())
 
-    assert "gpu-1 was lost." in (found := said(part="problems")) and "Queued" not in found
+    assert "Host gpu-1 was lost" in (found := said(part="problems")) and "Queued" not in found
     assert "Checkpoint at" in (found := said(part="checkpoints")) and "was lost" not in found
     assert "Stopped early" in (found := said(attempt="2")) and "Started on" not in found
     assert "Queued by anna" in (found := said(q="ANNA")) and "Started on" not in found
@@ -347,7 +347,10 @@ def test_scripts_read_the_story_in_parts(script: Script, eventful: Run) -> None:
     assert [item["kind"] for item in first["events"]] == ["submitted", "started", "checkpoint", "lost"]
     rest = script.get(f"runs/{eventful.pk}/events", since=first["next"]).json()
     assert first["more"] and not rest["more"]
-    assert [item["message"] for item in rest["events"]] == ["Going on from step 1,200.", "Stopped early."]
+    assert [item["message"] for item in rest["events"]] == [
+        "Resumed on gpu-2 from step 1,200.",
+        "Stopped early.",
+    ]
     problems = script.get(f"runs/{eventful.pk}/events", part="problems").json()["events"]
     assert [item["kind"] for item in problems] == ["lost"]
     assert script.get(f"runs/{eventful.pk}/events", part="zebra").status_code == 422

@@ -234,7 +234,7 @@ def test_without_its_best_checkpoint_a_run_says_so_and_looks_for_the_best_anew(
     )
     assert train_here(again) == 0
     told = " ".join(event["text"] for event in events_of(again, "message"))
-    assert f"The best checkpoint, of step {best}, is damaged: model.safetensors is missing." in told
+    assert f"The best checkpoint, at step {best}, is damaged: model.safetensors is missing." in told
     assert f"The weights of step {best}, the best so far, are gone" in told
     assert any(event["is_best"] for event in events_of(again, "checkpoint"))
 

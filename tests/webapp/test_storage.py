@@ -78,6 +78,21 @@ class FakeS3:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of a Tuneboard that keeps its files here, below `prefix/`."""
+        return {
+            "STORAGE_URL": f"s3://{BUCKET}/prefix",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{self.server.server_address[1]}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def stop(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
     def listing(self, prefix: str) -> bytes:
         """What lies right below a prefix, files and folders."""
         below = {key.removeprefix(prefix) for key in self.objects if key.startswith(prefix)}

@@ -17,6 +17,23 @@ from webapp.templatetags import ui
 
 
 @pytest.mark.parametrize(
+    ("title", "within"),
+    [
+        ("Head on features", "head on features"),
+        ("LoRA adapters", "LoRA adapters"),
+        ("QLoRA", "QLoRA"),
+        ("F1, mean over classes", "F1, mean over classes"),
+        ("Text-to-speech", "text-to-speech"),
+        ("", ""),
+    ],
+)
+def test_a_title_within_a_sentence_begins_small_unless_it_begins_with_an_acronym(
+    title: str, within: str
+) -> None:
+    assert ui.in_sentence(title) == within
+
+
+@pytest.mark.parametrize(
     ("count", "text"),
     [
         (None, "–"),

@@ -57,15 +57,11 @@ class Theirs:
         filled = filled.replace("{model_id}", self.model.slug).replace("<path:name>", "model.safetensors")
         filled = filled.replace("{name}", "model.safetensors").replace("<slug:name>", "0")
         filled = filled.replace("<slug:slug>", "which-language").replace("{slug}", "which-language")
-        filled = filled.replace("<str:secret>", "guess")
-        filled = (
-            filled.replace("<slug:split>", "train")
-            .replace("<int:row>", "1")
-            .replace("<slug:kind>", "parquet")
-            .replace("<int:column>", "0")
-        )
+        filled = filled.replace("<str:secret>", "guess").replace("<slug:split>", "train")
+        filled = filled.replace("<int:row>", "1").replace("<int:column>", "0")
         filled = filled.replace("{split}", "train").replace("{row}", "1").replace("{column}", "0")
-        filled = filled.replace("{kind}", "parquet").replace("<int:attempt>", "1").replace("{attempt}", "1")
+        filled = filled.replace("<slug:kind>", "parquet").replace("{kind}", "parquet")
+        filled = filled.replace("<int:attempt>", "1").replace("{attempt}", "1")
         assert not re.search(r"[<{]", filled), f"teach this test to fill in {filled}"
         return "/" + filled.lstrip("/")
 

@@ -12,7 +12,7 @@ from ninja import File, Form, Query, Router, Schema
 from ninja.files import UploadedFile
 
 from webapp.api import ERRORS, MOST_ROWS, ApiError, require_editor
-from webapp.datasets import intake, samples
+from webapp.datasets import deleting, intake, samples
 from webapp.datasets.models import Dataset
 
 router = Router(tags=["datasets"])
@@ -116,7 +116,7 @@ def upload(
     split_column: Form[str] = "",
     seed: Form[int | None] = None,
 ) -> tuple[int, dict[str, Any]]:
-    """Takes CSV, TSV, JSON Lines and Parquet; `file` may be repeated. Inspection goes on afterwards: ask by id.
+    """Takes tables and archives as docs/datasets.md lists them; `file` may be repeated. Inspection goes on afterwards: ask by id.
 
     All else is optional: `task` and `columns` (JSON, role to column) instead of the suggestion, `has_header` for
     CSV and TSV, `split_column` for a column that says train, validation or test, `seed` for the split that is made.
@@ -163,7 +163,11 @@ def get_dataset(request: HttpRequest, dataset_id: int) -> dict[str, Any]:
 
 @router.delete("{int:dataset_id}", response={204: None, **ERRORS}, summary="Delete a dataset")
 def delete_dataset(request: HttpRequest, dataset_id: int) -> tuple[int, None]:
-    """With all its files. Runs that used it stay."""
+    """With all its files. Runs that used it stay. 409 while one that is queued, running or paused needs it."""
     require_editor(request)
-    intake.delete_dataset(_dataset(request, dataset_id))
+    owner: Any = request
+    try:
+        deleting.delete_dataset(_dataset(request, dataset_id), owner.auth.user)
+    except deleting.InUse as refused:
+        raise ApiError(409, "in_use", str(refused)) from refused
     return 204, None

@@ -12,12 +12,12 @@ from django.urls import reverse
 from ninja import Query, Router, Schema
 
 from webapp.api import ERRORS, ApiError
-from webapp.datasets import cells
 from webapp.datasets.browsing import RowFilter, chosen_version, known_count, page_of
 from webapp.datasets.exporting import EXPORTS, CannotExport, export_response
 from webapp.datasets.models import Dataset, DatasetVersion
-from webapp.datasets.pictures import picture_response
+from webapp.datasets.row_pictures import picture_response
 from webapp.datasets.shards import NotHere
+from webapp.datasets.showing import named
 
 router = Router(tags=["datasets"])
 LONGEST = 65_536  # characters of a value; downloads have all of them
@@ -25,7 +25,7 @@ MOST = 200
 
 
 class RowOut(Schema):
-    """`row` counts from 1 in its split. A text over 65,536 characters is cut; a picture is {"picture": address}."""
+    """`row` counts from 1 in its split. A text over 65,536 characters is cut; a picture is {"picture": address}, a recording its name."""
 
     row: int
     values: dict[str, Any]
@@ -108,7 +108,14 @@ def _values(version: DatasetVersion, dataset_id: int, split: str, row: Any, quer
             told[name] = row.cells[number].value
         elif kind == "json":
             told[name] = json.loads(value) if len(value) <= LONGEST else value[:LONGEST]
-        elif cells.holds_files([column]):
+        elif kind == "objects":
+            names = column.get("names") or []
+            told[name] = {**value, "category": [named(code, names) for code in value["category"]]}
+        elif kind == "tags":
+            told[name] = [named(code, column.get("names") or []) for code in value]
+        elif kind == "audio":
+            told[name] = {"path": value["path"]}
+        elif kind == "image":
             address = reverse("api:row_picture", args=[dataset_id, split, row.number, number])
             told[name] = {"picture": f"{address}{query}"}
         else:

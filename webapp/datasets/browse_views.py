@@ -21,7 +21,7 @@ from webapp.datasets.browsing import (
 )
 from webapp.datasets.exporting import CannotExport, export_response, offered
 from webapp.datasets.models import Dataset, DatasetVersion
-from webapp.datasets.pictures import picture_response
+from webapp.datasets.row_pictures import picture_response
 from webapp.datasets.searching import SECONDS, Busy
 from webapp.datasets.shards import NotHere
 from webapp.requests import Request

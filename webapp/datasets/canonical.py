@@ -17,14 +17,22 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from webapp.datasets.columns import Column
-from webapp.datasets.formats.common import ARROW_TYPES
+from webapp.datasets.formats.common import ARROW_TYPES, BOX
 
 FORM = 1  # of the hash; raised when the same rows are to be told from earlier ones
 ROWS_AT_ONCE = 10_000  # in a row group, so that a trainer can read a part
 
 
+CODES = pa.list_(pa.int64())
+CODED = {  # kinds whose classes are numbers here
+    "label": pa.int64(),
+    "tags": CODES,
+    "objects": pa.struct([("bbox", pa.list_(BOX)), ("category", CODES)]),
+}
+
+
 def arrow_type(kind: str) -> pa.DataType:
-    return {"label": pa.int64(), "json": pa.string()}.get(kind) or ARROW_TYPES[kind]
+    return CODED.get(kind) or ARROW_TYPES[kind]
 
 
 def schema_of(columns: list[Column]) -> pa.Schema:
@@ -38,14 +46,25 @@ def _feature(column: Column) -> dict[str, Any]:
     def value(dtype: str) -> dict[str, Any]:
         return {"dtype": dtype, "_type": "Value"}
 
+    def list_of(feature: Any) -> dict[str, Any]:
+        return {"feature": feature, "_type": "List"}
+
+    classes = {"names": column.names, "_type": "ClassLabel"}
     match column.kind:
         case "label":
-            return {"names": column.names, "_type": "ClassLabel"}
+            return classes
         case "image":
             return {"_type": "Image"}
+        case "audio":
+            return {"_type": "Audio"}
         case "messages":
-            member = {"role": value("string"), "content": value("string")}
-            return {"feature": member, "_type": "List"}
+            return list_of({"role": value("string"), "content": value("string")})
+        case "objects":
+            return {"bbox": list_of(list_of(value("float32"))), "category": list_of(classes)}
+        case "tokens":
+            return list_of(value("string"))
+        case "tags":
+            return list_of(classes)
         case "integer":
             return value("int64")
         case "float":
@@ -63,12 +82,39 @@ def convert(array: pa.Array, column: Column) -> pa.Array:
         if column.coded:
             codes = array.cast(pa.int64())
             return pc.if_else(pc.less(codes, 0), pa.scalar(None, pa.int64()), codes)
-        return pc.index_in(array.cast(pa.string()), value_set=pa.array(column.names, pa.string())).cast(
-            target
-        )
+        return _codes(array.cast(pa.string()), column)
+    if column.kind == "tags":
+        return _coded_list(array, column)
+    if column.kind == "objects":
+        members = [pc.struct_field(array, "bbox"), _coded_list(pc.struct_field(array, "category"), column)]
+        return pa.StructArray.from_arrays(members, fields=list(target), mask=pc.is_null(array))
     if column.kind == "boolean" and pa.types.is_string(array.type):
         return pc.equal(pc.ascii_lower(array), "true")
     return array if array.type == target else array.cast(target)
+
+
+def _codes(array: pa.Array, column: Column) -> pa.Array:
+    return pc.index_in(array, value_set=pa.array(column.names, pa.string())).cast(pa.int64())
+
+
+def _coded_list(array: pa.Array, column: Column) -> pa.Array:
+    """The same lists with numbers for names; list_flatten passes over nulls, as the offsets made anew do."""
+    codes = _codes(pc.list_flatten(array), column)
+    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
+    return pa.ListArray.from_arrays(offsets, codes, mask=pc.is_null(array))
+
+
+def counts_of(array: pa.Array, column: Column) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """How often each class or value stands in a canonical column; the last number is of rows without one."""
+    if column.kind in ("tags", "objects"):
+        lists = array if column.kind == "tags" else pc.struct_field(array, "category")
+        found = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
+        return np.bincount(
+            np.append(found, len(column.names)).astype(np.int64), minlength=len(column.names) + 1
+        )
+    groups = len(column.names or column.values) + 1
+    return np.bincount(group_of(array, column), minlength=groups)
 
 
 def group_of(array: pa.Array, column: Column) -> np.ndarray[Any, np.dtype[np.int64]]:

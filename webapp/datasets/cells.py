@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from webapp.datasets import showing
+
 SHORT = 240  # characters that stand in the table; what is longer unfolds
 LONGEST = 4_000  # characters that a page holds of one value; the row's own page says as much
 MOST_MESSAGES = 6
@@ -18,9 +20,10 @@ MOST_MESSAGES = 6
 
 @dataclass(frozen=True)
 class Kind:
-    """`make` turns the stored value (never None) into what the partial shows; `part`: the column, or a part of it."""
+    """`make(value, column, tokens of the row)` turns the stored value (never None) into what the partial shows;
+    `part`: the column, or a part of it."""
 
-    make: Callable[[Any, dict[str, Any]], Any]
+    make: Callable[[Any, dict[str, Any], list[str] | None], Any]
     part: str = "{name}"
     holds_files: bool = False  # pictures, recordings: what no text can hold
 
@@ -46,6 +49,7 @@ def parts(columns: list[dict[str, Any]]) -> list[str]:
 
 def cells(row: dict[str, Any], columns: list[dict[str, Any]]) -> list[Cell]:
     """A row, a cell a column."""
+    tokens = next((row.get(each["name"]) for each in columns if each["kind"] == "tokens"), None)
     found = []
     for number, column in enumerate(columns):
         name, value = column["name"], row.get(column["name"])
@@ -53,7 +57,7 @@ def cells(row: dict[str, Any], columns: list[dict[str, Any]]) -> list[Cell]:
         if value is None:
             found.append(Cell(name, number, "empty", None))
         else:
-            found.append(Cell(name, number, kind, _kind_of(column).make(value, column)))
+            found.append(Cell(name, number, kind, _kind_of(column).make(value, column, tokens)))
     return found
 
 
@@ -66,7 +70,7 @@ def _kind_of(column: dict[str, Any]) -> Kind:
     return SHOWN.get(column["kind"], SHOWN["text"])
 
 
-def _text(value: Any, column: dict[str, Any]) -> dict[str, Any]:
+def _text(value: Any, column: dict[str, Any], tokens: list[str] | None = None) -> dict[str, Any]:
     """{"text": what is shown, "short": its beginning where it is long, "cut": whether more is stored}"""
     told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return {
@@ -77,12 +81,12 @@ def _text(value: Any, column: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _label(value: Any, column: dict[str, Any]) -> Any:
+def _label(value: Any, column: dict[str, Any], tokens: list[str] | None) -> Any:
     names = column.get("names") or []
     return names[value] if 0 <= value < len(names) else value
 
 
-def _messages(value: Any, column: dict[str, Any]) -> dict[str, Any]:
+def _messages(value: Any, column: dict[str, Any], tokens: list[str] | None) -> dict[str, Any]:
     turns = [
         {"role": said["role"], "content": _text(said["content"] or "", column)}
         for said in value[:MOST_MESSAGES]
@@ -90,8 +94,20 @@ def _messages(value: Any, column: dict[str, Any]) -> dict[str, Any]:
     return {"turns": turns, "more": max(0, len(value) - MOST_MESSAGES)}
 
 
-def _as_it_is(value: Any, column: dict[str, Any]) -> Any:
+def _as_it_is(value: Any, column: dict[str, Any], tokens: list[str] | None) -> Any:
     return value
+
+
+def _tokens(value: Any, column: dict[str, Any], tokens: list[str] | None) -> dict[str, Any]:
+    return _text(" ".join(token or "" for token in value), column)
+
+
+def _tags(value: Any, column: dict[str, Any], tokens: list[str] | None) -> Any:
+    return showing.entities(value, tokens, column.get("names") or [])
+
+
+def _objects(value: Any, column: dict[str, Any], tokens: list[str] | None) -> dict[str, Any]:
+    return showing.boxes(value, column.get("names") or [])
 
 
 SHOWN = {
@@ -104,4 +120,8 @@ SHOWN = {
     "messages": Kind(_messages),
     # Its bytes come by an address of their own (browse_views.picture).
     "image": Kind(_as_it_is, part="{name}.path", holds_files=True),
+    "audio": Kind(_as_it_is, part="{name}.path", holds_files=True),  # and so do these
+    "objects": Kind(_objects),
+    "tokens": Kind(_tokens),
+    "tags": Kind(_tags),
 }

@@ -53,6 +53,7 @@ class Chart:
     splits: list[tuple[int, str]]  # (series, split)
     heads: list[str]
     rows: list[tuple[str, list[int]]]  # the table: (class or bin, rows of each split)
+    of: str = "rows"  # what is counted
     hidden: int = 0  # classes without a bar: they are in the table
     is_classes: bool = False
     width: int = field(default=WIDTH)
@@ -80,6 +81,7 @@ def _classes(column: dict[str, Any], splits: list[str]) -> Chart:
     if column["kind"] == "integer" and len(order) <= MOST_CLASSES:
         order = sorted(found, key=int)
     totals = {split: sum(counts[split].values()) for split in splits}
+    of = {"objects": "boxes", "tags": "tokens"}.get(column["kind"], "rows")
     shown = order[:MOST_CLASSES]
     most = max((_share(counts[s].get(n, 0), totals[s]) for s in splits for n in shown), default=0.0) or 1.0
     room = WIDTH - NAMES - NUMBERS
@@ -95,12 +97,12 @@ def _classes(column: dict[str, Any], splits: list[str]) -> Chart:
             count = counts[split].get(name, 0)
             share = _share(count, totals[split])
             width = round(max(room * share / most, 1.0 if count else 0.0), 1)
-            said = f"{told}: {count:,} of {totals[split]:,} {split} rows, {share:.1%}"
+            said = f"{told}: {count:,} of {totals[split]:,} {split} {of}, {share:.1%}"
             bars.append(Bar(NAMES, round(y, 1), width, THICK - 1, series, said))
             y += THICK
         y += GAP
     return Chart(
-        title=f"Rows of each class of {column['name']}",
+        title=f"{of.capitalize()} of each class of {column['name']}",
         height=round(y),
         bars=bars,
         lines=[],
@@ -110,6 +112,7 @@ def _classes(column: dict[str, Any], splits: list[str]) -> Chart:
         splits=list(enumerate(splits, start=1)),
         heads=["Class", *splits],
         rows=[(name, [counts[split].get(name, 0) for split in splits]) for name in order],
+        of=of,
         hidden=len(order) - len(shown),
         is_classes=True,
     )

@@ -13,9 +13,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from webapp.datasets.formats.common import IMAGE, JSON_FIELD, MESSAGES
+from webapp.datasets.formats.common import NESTED, kind_of
 from webapp.datasets.problems import Problems, Refused
 from webapp.datasets.staging import Staged
+from webapp.datasets.tallies import Tally
 
 MOST_CLASSES = 1000
 FEW = 20  # so few different texts are classes, even of a small dataset
@@ -32,11 +33,11 @@ class Column:
     """A column of the dataset to be."""
 
     name: str
-    kind: str  # text, label, integer, float, boolean, image, messages, json
+    kind: str  # as docs/architecture.md lists them
     nulls: int
     distinct: int | None = None
     textual: bool = False  # its values stand as text in the scratch files
-    names: list[str] = field(default_factory=list)  # of a label, in the order of their numbers
+    names: list[str] = field(default_factory=list)  # of classes, in the order of their numbers
     coded: bool = False  # a label whose values are numbers already
     values: list[Any] = field(default_factory=list)  # the few different ones of an integer or boolean
     facts: dict[str, Any] = field(default_factory=dict)  # chars, min, max, mean
@@ -49,7 +50,12 @@ class Column:
     @property
     def is_groups(self) -> bool:
         """Whether rows can be told apart by it into a few groups."""
-        return bool(self.names or self.values)
+        return self.kind == "label" or bool(self.values)
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it is told how often each value stands in each split."""
+        return self.is_groups or self.kind in {"objects", "tags"}
 
 
 def quoted(name: str) -> str:
@@ -57,12 +63,12 @@ def quoted(name: str) -> str:
 
 
 def rows_view(connection: duckdb.DuckDBPyConnection, staged: list[Staged], schema: pa.Schema) -> None:
-    """A view `rows` over all files, with the columns of `schema`; pictures are left out."""
+    """A view `rows` over all files, with the columns of `schema`; of pictures and the like whether they are there."""
     selects = []
     for file in staged:
         parts = []
         for item in schema:
-            if item.type in (IMAGE, MESSAGES):
+            if kind_of(item) in NESTED:
                 expression = f"{quoted(item.name)} IS NOT NULL" if item.name in file.schema.names else "false"
             elif item.name not in file.schema.names:
                 expression = f"NULL::{_sql_type(item.type)}"
@@ -84,20 +90,24 @@ def describe(
     textual: set[str],
     class_names: dict[str, list[str]],
     wanted: dict[str, tuple[str, ...]],
+    tallies: dict[str, Tally],
     problems: Problems,
 ) -> list[Column]:
     """Every column that holds something. `wanted`: the kinds that a column must have by what was asked."""
     total = int(_one(connection, "SELECT count(*) FROM rows")[0])
     found = []
     for item in schema:
-        column = _column(
-            connection,
-            item,
-            item.name in textual,
-            class_names.get(item.name),
-            wanted.get(item.name, ()),
-            total,
-        )
+        if kind_of(item) in NESTED:
+            column = _nested(connection, item, class_names.get(item.name), tallies.get(item.name), total)
+        else:
+            column = _column(
+                connection,
+                item,
+                item.name in textual,
+                class_names.get(item.name),
+                wanted.get(item.name, ()),
+                total,
+            )
         if column is None:
             problems.warn(
                 "empty_column", f"“{item.name}” is empty in every row; it was left out.", column=item.name
@@ -125,6 +135,31 @@ def _one(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
     return row
 
 
+def _nested(
+    connection: duckdb.DuckDBPyConnection,
+    item: pa.Field,
+    class_names: list[str] | None,
+    tally: Tally | None,
+    total: int,
+) -> Column | None:
+    there = int(_one(connection, f"SELECT count(*) FILTER ({quoted(item.name)}) FROM rows")[0])
+    if not there:
+        return None
+    column = Column(item.name, kind_of(item), total - there, names=class_names or [])
+    if tally is not None:
+        column.facts = tally.facts()
+        if tally.names:
+            column.names = tally.sorted(tally.names)
+    if len(column.names) > MOST_CLASSES:
+        raise Refused(
+            "too_many_classes",
+            f"“{item.name}” has {len(column.names):,} classes; at most {MOST_CLASSES:,} can be told apart.",
+            "Join classes, or leave the rare ones out.",
+            column=item.name,
+        )
+    return column
+
+
 def _column(
     connection: duckdb.DuckDBPyConnection,
     item: pa.Field,
@@ -134,17 +169,15 @@ def _column(
     total: int,
 ) -> Column | None:
     name = quoted(item.name)
-    if item.type in (IMAGE, MESSAGES):
-        there = int(_one(connection, f"SELECT count(*) FILTER ({name}) FROM rows")[0])
-        kind = "image" if item.type == IMAGE else "messages"
-        return Column(item.name, kind, total - there) if there else None
     there, approximate = _one(connection, f"SELECT count({name}), approx_count_distinct({name}) FROM rows")
     if not there:
         return None
     nulls = total - int(there)
-    if item.metadata == JSON_FIELD:
+    kind = kind_of(item)
+    if kind == "json":
         return Column(item.name, "json", nulls)
-    kind = {pa.int64(): "integer", pa.float64(): "float", pa.bool_(): "boolean"}.get(item.type, "text")
+    wanted = ("label",) if kind == "label" else wanted
+    kind = "text" if kind == "label" else kind
     column = Column(item.name, kind, nulls, int(approximate), textual=item.type == pa.string())
     if kind == "text" and textual and "text" not in (wanted or ("",)):
         column.kind = _kind_of_text(connection, name)

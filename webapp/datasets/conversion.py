@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from webapp.datasets import columns as columns_module
-from webapp.datasets import splitting, suggestion
+from webapp.datasets import findings, splitting, suggestion
 from webapp.datasets.canonical import (
     SplitWriter,
     arrow_type,
@@ -28,11 +28,15 @@ from webapp.datasets.canonical import (
     schema_of,
 )
 from webapp.datasets.columns import Column, quoted
-from webapp.datasets.histograms import Histogram, histogram_of
+from webapp.datasets.counting import Counting
+from webapp.datasets.limits import Limits
+from webapp.datasets.pictures import allow_pixels
 from webapp.datasets.preview import Preview
 from webapp.datasets.problems import Problems, Refused, shown
 from webapp.datasets.sandbox import connect
-from webapp.datasets.staging import SPLIT_WORDS, SPLITS, Report, Staged, stage_all, unified
+from webapp.datasets.splits import SPLIT_WORDS, SPLITS
+from webapp.datasets.staging import Report, Staged, stage_all, unified
+from webapp.datasets.tallies import joined
 
 DEFAULT_SEED = 42
 SPLIT_COLUMNS = ("split", "fold", "subset", "partition", "set")
@@ -45,6 +49,7 @@ class Order:
     files: list[tuple[str, str]]  # (path, name as its owner calls it)
     request: dict[str, Any] = field(default_factory=dict)  # as Dataset.request
     tasks: list[dict[str, Any]] = field(default_factory=list)  # suggestion.as_json of each
+    limits: dict[str, int] = field(default_factory=dict)  # as limits.Limits; the rest as it is there
 
 
 @dataclass
@@ -67,9 +72,10 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
     problems = Problems()
     tasks = [suggestion.from_json(task) for task in order.tasks]
     asked = order.request
-    staged = stage_all(
-        [(Path(path), name) for path, name in order.files], asked.get("has_header"), scratch, problems, report
-    )
+    limits = Limits(**order.limits)
+    allow_pixels(limits.image_pixels)
+    files = [(Path(path), name) for path, name in order.files]
+    staged = stage_all(files, asked.get("has_header"), scratch, problems, report, limits)
     schema, textual = unified(staged, problems)
     _check_asked(schema, asked)
     report("looking at columns", 0, 0)
@@ -78,7 +84,13 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
     try:
         columns_module.rows_view(connection, staged, schema)
         described = columns_module.describe(
-            connection, schema, textual, names, _wanted_kinds(asked, tasks), problems
+            connection,
+            schema,
+            textual,
+            names,
+            _wanted_kinds(asked, tasks),
+            joined(file.tallies for file in staged),
+            problems,
         )
         split_column = _split_column(connection, described, asked, staged)
     finally:
@@ -90,7 +102,7 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
         described, tasks, task=asked.get("task", ""), asked=asked.get("columns") or {}
     )
     _check_suggested(suggested, described, asked, tasks, problems)
-    return _written(order, staged, described, split_column, suggested, output, report, problems)
+    return _written(order, staged, described, split_column, suggested, output, scratch, report, problems)
 
 
 def _check_asked(schema: pa.Schema, asked: dict[str, Any]) -> None:
@@ -214,6 +226,7 @@ def _written(
     split_column: str,
     suggested: dict[str, Any],
     output: Path,
+    scratch: Path,
     report: Report,
     problems: Problems,
 ) -> Converted:
@@ -233,8 +246,7 @@ def _written(
             "Ask its operator.",
         )
     writers = {split: SplitWriter(output / f"{split}-00000-of-00001.parquet", schema) for split in SPLITS}
-    counts = {column.name: _Counts(column) for column in described if column.is_groups}
-    drawn = {each.name: histogram for each in described if (histogram := histogram_of(each, SPLITS))}
+    counting = Counting(described, SPLITS)
     preview = Preview(output, described)
     done = 0
     for file in staged:
@@ -246,22 +258,28 @@ def _written(
             for number, split in enumerate(SPLITS):
                 part = rows.filter(pa.array(where == number))
                 writers[split].write(part)
-                for name, counter in counts.items():
-                    counter.add(split, part.column(name))
-                for name, histogram in drawn.items():
-                    histogram.add(split, part.column(name))
+                counting.add(split, part)
                 preview.add(split, part)
             done += rows.num_rows
             report("writing", done, total)
     digests = {split: writer.close() for split, writer in writers.items()}
     splits = {split: writer.rows for split, writer in writers.items()}
     preview_rows = preview.close()
+    report("looking for what spoils training", 0, 0)
+    findings.look(
+        {split: writer.path for split, writer in writers.items()},
+        described,
+        suggested.get("columns", {}),
+        counting.counts(),
+        scratch,
+        problems,
+    )
     return Converted(
         content_hash=content_hash(schema, digests),
         size_bytes=sum(path.stat().st_size for path in output.glob("*.parquet")),
         rows=total,
         splits=splits,
-        columns=[_as_json(each, counts.get(each.name), drawn.get(each.name)) for each in described],
+        columns=[counting.as_json(column) for column in described],
         suggested=suggested,
         preview=preview_rows,
         details={
@@ -344,37 +362,6 @@ def _check_rare(label: Column | None, totals: np.ndarray[Any, Any], problems: Pr
             column=label.name,
             count=len(rare),
         )
-
-
-class _Counts:
-    """How often each value of a column stands in each split."""
-
-    def __init__(self, column: Column) -> None:
-        self.column = column
-        self.names = [str(name) for name in column.names or column.values]
-        self.counts = {split: np.zeros(len(self.names) + 1, np.int64) for split in SPLITS}
-
-    def add(self, split: str, array: pa.Array) -> None:
-        self.counts[split] += np.bincount(group_of(array, self.column), minlength=len(self.names) + 1)
-
-    def as_json(self) -> dict[str, dict[str, int]]:
-        return {
-            split: dict(zip(self.names, (int(count) for count in counts[:-1]), strict=True))
-            for split, counts in self.counts.items()
-        }
-
-
-def _as_json(column: Column, counts: _Counts | None, histogram: Histogram | None) -> dict[str, Any]:
-    said: dict[str, Any] = {"name": column.name, "kind": column.kind, "nulls": column.nulls}
-    if column.distinct is not None:
-        said["distinct"] = column.distinct
-    if column.kind == "label":
-        said["names"] = column.names
-    if counts is not None:
-        said["counts"] = counts.as_json()
-    if histogram is not None:
-        said["histogram"] = histogram.as_json()
-    return said | column.facts
 
 
 def _how(

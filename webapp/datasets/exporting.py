@@ -265,7 +265,7 @@ def _as_yaml(feature: Any) -> dict[str, Any]:
     kind = feature.get("_type")
     rest = {key: value for key, value in feature.items() if key not in {"_type", "feature"}}
     if kind in {"List", "LargeList"}:
-        return _yaml_list("list" if kind == "List" else "large_list", feature["feature"])
+        return _yaml_list("list" if kind == "List" else "large_list", feature["feature"]) | rest
     if kind == "Value":
         return rest
     if kind == "ClassLabel":

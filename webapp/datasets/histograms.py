@@ -53,7 +53,7 @@ class Histogram:
 
 def histogram_of(column: Column, splits: tuple[str, ...]) -> Histogram | None:
     """One that fits the column; None where its classes are counted one by one, or it has no length."""
-    if column.kind not in KINDS or column.is_groups:
+    if column.kind not in KINDS:
         return None
     if column.kind != "text" and column.facts.get("min") is None:
         return None

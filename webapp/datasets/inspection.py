@@ -10,9 +10,11 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,6 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from webapp import storage
 from webapp.datasets import suggestion
@@ -110,6 +111,7 @@ def _inspect(dataset: Dataset, claim: str, scratch: Path) -> None:
         "files": _files(dataset, scratch),
         "request": dataset.request,
         "tasks": [suggestion.as_json(needs) for needs in suggestion.registered().values()],
+        "limits": asdict(settings.DATASET_LIMITS),
     }
     report = _Reporter(dataset.pk, claim)
     converted, problems = convert_apart(order, output, scratch, report)
@@ -146,12 +148,12 @@ class _Reporter:
     def __init__(self, dataset_id: int, claim: str) -> None:
         self._mine = Dataset.objects.filter(pk=dataset_id, claimed_by=claim, status=INSPECTING)
         self._last: tuple[str, int, int] | None = None
-        self._renewed = timezone.now()
+        self._renewed = time.monotonic()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
         """Raises LeaseLost if the inspection is no longer ours."""
         said = (stage[:50], done, total)
-        lease_is_old = timezone.now() - self._renewed > timedelta(seconds=settings.LEASE_SECONDS / 4)
+        lease_is_old = time.monotonic() - self._renewed > settings.LEASE_SECONDS / 4
         if said == self._last and not lease_is_old:
             return
         changes: dict[str, Any] = {"lease_until": _in(settings.LEASE_SECONDS)}
@@ -164,7 +166,7 @@ class _Reporter:
             }
         if not self._mine.update(**changes):
             raise LeaseLost
-        self._last, self._renewed = said, timezone.now()
+        self._last, self._renewed = said, time.monotonic()
 
 
 def _end_ready(

@@ -12,7 +12,7 @@ from typing import Any
 from django.conf import settings
 from django.core.files import File
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -60,7 +60,7 @@ def create_dataset(
                 name=title,
                 request=asked,
                 stage="waiting",
-                lease_until=timezone.now() + timedelta(seconds=PATIENCE_SECONDS),
+                lease_until=Now() + timedelta(seconds=PATIENCE_SECONDS),
             )
             for number, (file, said) in enumerate(zip(files, names, strict=True)):
                 _keep(dataset, number, file, said)
@@ -70,14 +70,6 @@ def create_dataset(
         raise
     publish_on_commit(dataset)
     return dataset
-
-
-def delete_dataset(dataset: Dataset) -> None:
-    """Remove the dataset with all its files. Runs made on it stay; they remember its name."""
-    prefix = f"datasets/{dataset.pk}"
-    with transaction.atomic():
-        dataset.delete()
-        transaction.on_commit(lambda: storage.delete_under(prefix))
 
 
 def publish_on_commit(dataset: Dataset) -> None:

@@ -22,7 +22,7 @@ class Dataset(OwnedModel):
     # What the uploader said: {task, columns {role: column}, has_header, split_column, seed}; all optional.
     request = models.JSONField(default=dict, blank=True)
     sample = models.CharField(max_length=50, blank=True)  # slug of the sample that made it
-    # [{severity: error|warning, code, message, file, row, column, hint, count}], most serious first.
+    # [{severity: error|serious|warning, code, message, file, split, row, column, hint, count}], worst first.
     problems = models.JSONField(default=list, blank=True)
     version = models.ForeignKey("DatasetVersion", null=True, on_delete=models.SET_NULL, related_name="+")
     # The inspection is claimed by compare-and-set on these; one that dies is claimed again.
@@ -70,9 +70,9 @@ class DatasetVersion(models.Model):
     size_bytes = models.BigIntegerField()
     rows = models.BigIntegerField()
     splits = models.JSONField()  # {"train": rows, "validation": rows, "test": rows}
-    # [{name, kind, nulls, distinct, …}]; kind: text, label, integer, float, boolean, image, messages,
-    # json. label: names [...], counts {split: {name: n}}. text: chars {mean, p50, p95, max}.
-    # text, integer, float: histogram {of, edges, counts {split: [n a bin, n beyond]}} (histograms.py).
+    # [{name, kind, nulls, distinct, …}]; kind: as docs/architecture.md lists them. Of classes: names [...],
+    # counts {split: {name: n}}. text: chars {mean, p50, p95, max}. text, integer, float: histogram {of, edges,
+    # counts {split: [n a bin, n beyond]}}. The rest: Tally.facts.
     columns = models.JSONField()
     suggested = models.JSONField(default=dict)  # {task, columns {role: column}, reason}
     preview = models.JSONField(default=list)  # first rows: [{column: value}], long text cut

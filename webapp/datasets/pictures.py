@@ -1,33 +1,141 @@
-"""A picture of a row, as nothing but a picture."""
+"""Pictures that strangers send: looked into, and made into what every reader shows in the same way.
+
+A picture that is upright, of eight bits and of one frame is kept byte for byte.
+"""
 
 from __future__ import annotations
 
-from django.http import HttpResponse
+import io
+import struct
+import warnings
+import zlib
+from dataclasses import dataclass
 
-from webapp.datasets.models import DatasetVersion
-from webapp.datasets.preview import LARGEST_PICTURE, content_type
-from webapp.datasets.reading import rows_of
-from webapp.datasets.shards import NotHere
+import numpy as np
+from PIL import ExifTags, Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
+KEPT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
+QUALITY = 95  # of JPEG that has to be written anew
+# What Pillow's readers raise for bytes that make no sense.
+ERRORS = (
+    OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, AttributeError, OverflowError, EOFError,
+    struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
+TURNED, ANIMATED, CONVERTED = "turned", "animated", "converted"
 
 
-def picture_response(version: DatasetVersion, split: str, row: int, column: int) -> HttpResponse | None:
-    """What stands in a column (counted from 0) of a row (counted from 1); None if no browser should be given it."""
-    if split not in version.splits or not 1 <= row <= version.splits[split]:
-        return None
-    if column >= len(version.columns) or version.columns[column]["kind"] != "image":
-        return None
+class Unreadable(Exception):
+    """A picture or a recording that cannot be used: `why` as the end of a sentence, and what to do."""
+
+    def __init__(self, why: str, hint: str) -> None:
+        super().__init__(why)
+        self.why, self.hint = why, hint
+
+
+@dataclass(frozen=True)
+class Clean:
+    """A picture as it is kept. `notes`: what had to be done to it."""
+
+    data: bytes
+    width: int
+    height: int
+    notes: tuple[str, ...] = ()
+
+
+def allow_pixels(most: int) -> None:
+    """Have Pillow refuse what is larger: it does so at twice of what it is told."""
+    Image.MAX_IMAGE_PIXELS = max(1, most // 2)
+
+
+def size_of(data: bytes, most: int) -> tuple[int, int]:
+    """Width and height by the head of a picture; raises Unreadable."""
+    with _open(data, most) as picture:
+        return picture.size
+
+
+def _open(data: bytes, most: int) -> Image.Image:
     try:
-        with rows_of(version, split) as rows:
-            found = rows.one(row - 1, version.columns[column]["name"])
-    except NotHere:
-        return None
-    data = (found or {}).get("bytes") or b""
-    kind = content_type(data)
-    if not kind or len(data) > LARGEST_PICTURE:
-        return None
-    response = HttpResponse(data, content_type=kind)
-    response["Content-Disposition"] = f'inline; filename="{split}-{row}"'
-    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    response["X-Content-Type-Options"] = "nosniff"
-    response["Cache-Control"] = "private, max-age=3600"
-    return response
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError as error:
+        raise _too_large(most) from error
+    except ERRORS as error:
+        raise Unreadable(
+            "is not a picture that can be read", f"Use {', '.join(FORMATS)}, or take the file out."
+        ) from error
+    if picture.width * picture.height > most:
+        raise _too_large(most)
+    return picture
+
+
+def _too_large(most: int) -> Unreadable:
+    return Unreadable(f"has more than {most:,} pixels", "Make it smaller: models look at far fewer pixels.")
+
+
+def cleaned(data: bytes, most: int, annotated: tuple[int, int] | None = None) -> Clean:
+    """A picture read to its end; raises Unreadable.
+
+    `annotated` is the size that its boxes were drawn on: where that is the size of the pixels as they are
+    stored, the picture is not turned, since what was drawn would no longer lie where it belongs.
+    """
+    with _open(data, most) as picture:
+        try:
+            return _cleaned(picture, data, annotated)
+        except ERRORS as error:
+            raise Unreadable(
+                "is cut off or damaged", "Copy it again from where it comes from, or take it out."
+            ) from error
+
+
+def _cleaned(picture: Image.Image, data: bytes, annotated: tuple[int, int] | None) -> Clean:
+    size, kind = picture.size, picture.format
+    orientation = picture.getexif().get(ExifTags.Base.Orientation, 1)
+    marked = orientation in range(2, 9)
+    swapped = orientation in range(5, 9)
+    turned = marked and not (swapped and annotated == size)
+    animated = kind != "MPO" and bool(getattr(picture, "is_animated", False))
+    notes = [note for note, so in ((ANIMATED, animated), (TURNED, turned)) if so]
+    if picture.mode not in KEPT_MODES:
+        notes.append(CONVERTED)
+    if not notes and not marked:
+        if kind == "JPEG":  # reads all of it, but does the arithmetic for every eighth pixel only
+            picture.draft(picture.mode, (max(1, size[0] // 8), max(1, size[1] // 8)))
+        picture.load()
+        return Clean(data, *size)
+    picture.seek(0)
+    picture.load()
+    upright = ImageOps.exif_transpose(picture) if turned else picture
+    if upright.mode not in KEPT_MODES:
+        upright = eight_bits(upright)
+    elif animated and upright.mode != "RGBA":
+        upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
+    return Clean(written(upright, "JPEG" if kind in ("JPEG", "MPO") else "PNG"), *upright.size, tuple(notes))
+
+
+def eight_bits(picture: Image.Image) -> Image.Image:
+    """Of a picture in another depth or for printing; numbers above 255 are scaled, not cut."""
+    if picture.mode not in ("I", "F", "I;16", "I;16B", "I;16L", "I;16N"):
+        return picture.convert("RGB")
+    values = np.nan_to_num(np.asarray(picture).astype(np.float64))
+    low, high = float(values.min()), float(values.max())
+    if picture.mode == "F" or low < 0 or high > 65_535:
+        values = (values - low) * (255 / (high - low or 1))
+    elif high > 255 or picture.mode.startswith("I;16"):
+        values = values / 257
+    return Image.fromarray(values.round().clip(0, 255).astype(np.uint8), "L")
+
+
+def written(picture: Image.Image, kind: str) -> bytes:
+    """Without what cameras write beside the pixels, such as the place; colour profiles stay."""
+    target = io.BytesIO()
+    if kind == "JPEG" and picture.mode not in ("L", "RGB"):
+        picture = picture.convert("RGB")
+    profile = picture.info.get("icc_profile") if picture.mode != "L" else None
+    picture.info.clear()
+    options = {"quality": QUALITY, "subsampling": 0} if kind == "JPEG" else {}
+    if profile:
+        options["icc_profile"] = profile
+    picture.save(target, kind, **options)
+    return target.getvalue()

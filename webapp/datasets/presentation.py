@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from django.urls import reverse
+
 from webapp.datasets.charting import Chart, chart_of
 from webapp.datasets.models import DatasetVersion
+from webapp.datasets.rows import LARGEST_RECORDING
 
 KIND_ICONS = {
     "text": "article",
@@ -15,6 +18,10 @@ KIND_ICONS = {
     "float": "percentage",
     "boolean": "check",
     "image": "photo",
+    "audio": "volume",
+    "objects": "box",
+    "tokens": "list",
+    "tags": "tags",
     "messages": "messages",
     "json": "code",
 }
@@ -35,10 +42,17 @@ class ShownColumn:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value of the first rows. `kind` says how it is shown."""
+    """A value of the first rows. `kind` says how it is shown; the addresses are of what it is shown with."""
 
     kind: str
     value: Any
+    source: str = ""  # picture below boxes
+    sound: str = ""
+
+    @property
+    def nested(self) -> bool:
+        """Whether templates/datasets/media.html shows it."""
+        return self.kind in {"audio", "objects", "tags"}
 
 
 def shown_columns(version: DatasetVersion) -> list[ShownColumn]:
@@ -49,6 +63,7 @@ def _column(column: dict[str, Any], splits: dict[str, int]) -> ShownColumn:
     facts: list[tuple[str, Any]] = []
     if chars := column.get("chars"):
         facts += [("characters, typically", chars["p50"]), ("longest", chars["max"])]
+    facts += _media_facts(column)
     if column.get("min") is not None:
         facts += [("from", column["min"]), ("to", column["max"])]
     if column.get("mean") is not None and "counts" not in column:
@@ -69,13 +84,59 @@ def _column(column: dict[str, Any], splits: dict[str, int]) -> ShownColumn:
     )
 
 
+def _media_facts(column: dict[str, Any]) -> list[tuple[str, Any]]:
+    facts: list[tuple[str, Any]] = []
+    if width := column.get("width"):
+        height = column["height"]
+        facts.append(("pixels, typically", f"{width['p50']:,} × {height['p50']:,}"))
+        facts.append(("smallest sides", f"{width['min']:,} × {height['min']:,}"))
+        facts.append(("largest sides", f"{width['max']:,} × {height['max']:,}"))
+    if seconds := column.get("seconds"):
+        facts += [
+            ("seconds, typically", seconds["p50"]),
+            ("shortest", seconds["min"]),
+            ("longest", seconds["max"]),
+        ]
+        facts.append(("minutes in all", round(seconds["total"] / 60, 1)))
+        facts.append(("samples a second", ", ".join(f"{int(rate):,}" for rate in column["rates"])))
+    if (items := column.get("items")) and column["kind"] != "tags":
+        facts += [
+            (f"{column['kind']} a row, typically", items["p50"]),
+            ("most", items["max"]),
+            ("in all", items["total"]),
+        ]
+    if column.get("names") and column["kind"] != "label":
+        facts.append(("classes", len(column["names"])))
+    return facts
+
+
 def shown_rows(version: DatasetVersion) -> list[list[Cell]]:
     """The first rows, a cell a column in the columns' order."""
-    kinds = {column["name"]: column["kind"] for column in version.columns}
     return [
-        [Cell(kind if row.get(name) is not None else "empty", row.get(name)) for name, kind in kinds.items()]
-        for row in version.preview
+        [
+            _cell(version, number, index, row.get(column["name"]))
+            for index, column in enumerate(version.columns)
+        ]
+        for number, row in enumerate(version.preview, start=1)
     ]
+
+
+def _cell(version: DatasetVersion, row: int, index: int, value: Any) -> Cell:
+    kind = version.columns[index]["kind"]
+    if value is None:
+        return Cell("empty", None)
+    if kind == "audio":  # the first rows are those of the split to train on
+        plays = value["size"] <= LARGEST_RECORDING
+        address = reverse("datasets:recording", args=[version.dataset_id, "train", row, index])
+        return Cell(kind, value, sound=address if plays else "")
+    if kind == "objects":
+        picture = value["picture"]
+        return Cell(
+            kind,
+            value,
+            source=reverse("datasets:picture", args=[version.dataset_id, picture]) if picture else "",
+        )
+    return Cell(kind, value)
 
 
 def split_story(version: DatasetVersion) -> str:

@@ -7,12 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 
+from webapp.datasets import pictures, recordings, showing
 from webapp.datasets.columns import Column
+from webapp.datasets.findings.personal import masked
 
 ROWS = 20
 LONGEST = 400  # characters of a value
 LARGEST_PICTURE = 5 << 20  # bytes; a page does not show larger ones
 MOST_MESSAGES = 6
+MOST_PIXELS = 1 << 40  # they were counted when they were read
 
 # What a browser may be given, by first bytes; nothing that can hold a script.
 PICTURES = (
@@ -40,26 +43,37 @@ class Preview:
         if split != "train" or len(self._rows) >= ROWS:
             return
         for row in batch.slice(0, ROWS - len(self._rows)).to_pylist():
-            shown = {c.name: self._value(row[c.name], c, index) for index, c in enumerate(self._columns)}
+            shown = {c.name: self._value(row, c, index) for index, c in enumerate(self._columns)}
             self._rows.append(shown)
 
     def close(self) -> list[dict[str, Any]]:
         return self._rows
 
-    def _value(self, value: Any, column: Column, index: int) -> Any:
+    def _value(self, row: dict[str, Any], column: Column, index: int) -> Any:
+        value = row[column.name]
         if value is None:
             return None
         match column.kind:
             case "label":
                 return column.names[value]
             case "text" | "json":
-                return cut(value)
+                return cut(masked(value))
             case "messages":
                 return [
-                    {"role": m["role"], "content": cut(m["content"] or "")} for m in value[:MOST_MESSAGES]
+                    {"role": m["role"], "content": cut(masked(m["content"] or ""))}
+                    for m in value[:MOST_MESSAGES]
                 ]
             case "image":
                 return self._picture(value["bytes"], index)
+            case "audio":
+                found = recordings.look_into(value["bytes"], whole=False)
+                return {"seconds": round(found.seconds, 2), "size": len(value["bytes"])}
+            case "objects":
+                return showing.boxes(value, column.names) | self._below(row)
+            case "tokens":
+                return cut(" ".join(token or "" for token in value))
+            case "tags":
+                return showing.entities(value, self._tokens(row), column.names)
             case _:
                 return value
 
@@ -72,6 +86,18 @@ class Preview:
         (self._folder / name).write_bytes(data)
         return {"picture": name, "size": len(data)}
 
+    def _below(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The row's first picture, which boxes lie on: {"picture", "width", "height"}."""
+        for index, column in enumerate(self._columns):
+            if column.kind == "image" and row[column.name] is not None:
+                data = row[column.name]["bytes"]
+                width, height = pictures.size_of(data, MOST_PIXELS)
+                return {**self._picture(data, index), "width": width, "height": height}
+        return {"picture": "", "width": 0, "height": 0}
+
+    def _tokens(self, row: dict[str, Any]) -> list[str] | None:
+        return next((row[column.name] for column in self._columns if column.kind == "tokens"), None)
+
 
 def cut(text: str) -> str:
-    return text if len(text) <= LONGEST else text[:LONGEST] + "…"
+    return showing.cut(text, LONGEST)

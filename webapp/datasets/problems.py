@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+SEVERITIES = ("error", "serious", "warning")
+
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that was found. `row` counts as an editor counts lines: the first line is 1."""
+    """One thing that was found. `row` counts as an editor counts lines (the first is 1), unless
+    `split` is given."""
 
     code: str
     message: str
     hint: str = ""
-    severity: str = "error"  # error | warning
+    severity: str = "error"  # error (refused) | serious | warning
     file: str = ""
+    split: str = ""  # where the example is a row of the version: `row` counts that split's rows, from 1
     row: int | None = None
     column: str = ""
     count: int | None = None  # how often, where it was found more than once
@@ -38,11 +42,15 @@ class Problems:
         self._found: dict[tuple[str, str, str], Problem] = {}
 
     def warn(self, code: str, message: str, hint: str = "", **where: Any) -> None:
-        problem = Problem(code, message, hint, severity="warning", **where)
+        self.add(Problem(code, message, hint, severity="warning", **where))
+
+    def add(self, problem: Problem) -> None:
         self._found.setdefault((problem.code, problem.file, problem.column), problem)
 
     def as_json(self) -> list[dict[str, Any]]:
-        return [problem.as_json() for problem in self._found.values()]
+        """Most serious first, else as they were found."""
+        ordered = sorted(self._found.values(), key=lambda problem: SEVERITIES.index(problem.severity))
+        return [problem.as_json() for problem in ordered]
 
 
 def shown(value: str, length: int = 60) -> str:

@@ -32,6 +32,7 @@ AT_ONCE = threading.BoundedSemaphore(2)  # searches in this process; each may us
 WORDS = {
     "text": "{column}",
     "json": "{column}",
+    "tokens": "array_to_string({column}, ' ')",
     "messages": "array_to_string(list_transform({column}, lambda said: said.content), chr(10))",
 }
 

@@ -6,33 +6,30 @@ not lines.
 
 from __future__ import annotations
 
-import io
-import re
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image
 
+from webapp.datasets import layouts
+from webapp.datasets.archives import is_archive, unpack
 from webapp.datasets.formats import recognise
-from webapp.datasets.formats.common import IMAGE, JSON_FIELD, MAX_COLUMNS, Opened, Source
+from webapp.datasets.formats.common import JSON_FIELD, MAX_COLUMNS, Opened, Source, kind_of
+from webapp.datasets.layouts.common import Place
+from webapp.datasets.limits import Limits
 from webapp.datasets.problems import Problems, Refused
+from webapp.datasets.splits import split_of_name
+from webapp.datasets.tallies import TALLIES, BadValue, Tally
 
-SPLITS = ("train", "validation", "test")
-SPLIT_WORDS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("validation", "valid", "val", "dev", "development", "eval"), "validation"),
-    **dict.fromkeys(("test", "testing", "heldout"), "test"),
-}
-IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 Report = Callable[[str, int, int], None]
 
 
 @dataclass
 class Staged:
-    """One file's rows in scratch Parquet."""
+    """The rows of one file, or of one part of an archive, in scratch Parquet."""
 
     path: Path
     name: str
@@ -43,6 +40,7 @@ class Staged:
     first_row: int
     class_names: dict[str, list[str]]
     details: dict[str, object] = field(default_factory=dict)
+    tallies: dict[str, Tally] = field(default_factory=dict)
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """As they were written, so about as large as they were read."""
@@ -51,26 +49,17 @@ class Staged:
                 yield from file.read_row_group(number, use_threads=False).to_batches()
 
 
-def split_of_name(name: str) -> str:
-    """The split that a file's name tells, such as train.csv, sst2-dev.tsv or test_0.parquet."""
-    words = re.split(r"[^a-z]+", PurePath(name).stem.lower())
-    found = {SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS}
-    return found.pop() if len(found) == 1 else ""
-
-
 def stage_all(
     files: list[tuple[Path, str]],
     has_header: bool | None,
     scratch: Path,
     problems: Problems,
     report: Report,
+    limits: Limits,
 ) -> list[Staged]:
-    """Read every file; raises Refused for the first that cannot be used."""
-    splits = [split_of_name(name) for _, name in files]
-    if "train" not in splits:  # one file called test.csv is no test split of anything
-        splits = ["" for _ in splits]
-    staged = []
-    for number, ((path, name), split) in enumerate(zip(files, splits, strict=True)):
+    """Read every file, and what is in every archive; raises Refused for the first that cannot be used."""
+    staged: list[Staged] = []
+    for number, (path, name) in enumerate(files):
         stage = "reading" if len(files) == 1 else f"reading file {number + 1} of {len(files)}"
 
         def progress(done: int, total: int, stage: str = stage) -> None:
@@ -78,20 +67,49 @@ def stage_all(
 
         folder = scratch / f"file-{number}"
         folder.mkdir()
-        source = Source(path, name, has_header, folder, progress)
-        opened = recognise(source, problems).open(source, problems)
-        staged.append(_staged(source, opened, split, problems))
+        source = Source(path, name, has_header, folder, progress, limits)
+        if is_archive(path):
+            report("unpacking", 0, 0)
+            staged += _staged_archive(source, problems)
+        else:
+            opened = recognise(source, problems).open(source, problems)
+            staged.append(_staged(source, opened, split_of_name(name), problems))
+    if all(each.split != "train" for each in staged):  # one file called test.csv is no test split of anything
+        for each in staged:
+            each.split = ""
+    return staged
+
+
+def _staged_archive(source: Source, problems: Problems) -> list[Staged]:
+    """Each split or table of an archive; where nothing inside tells a split, the archive's own name does."""
+    folder = source.scratch / "tree"
+    folder.mkdir()
+    tree = unpack(source.path, source.name, folder, source.limits, problems)
+    layout = layouts.recognise(tree)
+    notes = source.scratch / "layout"
+    notes.mkdir()
+    place = Place(problems, notes, source.limits, source.has_header, source.progress)
+    staged = []
+    for number, part in enumerate(layout.open(tree, place)):
+        scratch = source.scratch / f"part-{number}"
+        scratch.mkdir()
+        inside = Source(source.path, part.name, source.has_header, scratch, source.progress, source.limits)
+        split = part.split or split_of_name(source.name)
+        part.opened.details = {"layout": layout.slug, **part.opened.details}
+        staged.append(_staged(inside, part.opened, split, problems))
+    shutil.rmtree(folder)  # two copies of it are enough
     return staged
 
 
 def _staged(source: Source, opened: Opened, split: str, problems: Problems) -> Staged:
     path = source.scratch / "rows.parquet"
     rows = 0
-    pictures = _Pictures(source, opened.schema, opened.first_row, problems)
+    kinds = {item.name: kind_of(item) for item in opened.schema}
+    tallies = {name: TALLIES[kind](source.limits) for name, kind in kinds.items() if kind in TALLIES}
     with pq.ParquetWriter(path, opened.schema, compression="lz4", use_dictionary=True) as writer:
         for batch in opened.batches:
             if batch.num_rows:
-                pictures.check(batch, rows)
+                _tally(tallies, kinds, batch, source, opened.first_row + rows)
                 rows += batch.num_rows
                 writer.write_batch(batch, row_group_size=batch.num_rows)
     if not rows:
@@ -106,40 +124,27 @@ def _staged(source: Source, opened: Opened, split: str, problems: Problems) -> S
         opened.first_row,
         opened.class_names,
         {"file": source.name, **opened.details},
+        tallies,
     )
 
 
-class _Pictures:
-    """Looks at the head of every picture, so that a broken one is found now and not in the middle of a run."""
-
-    def __init__(self, source: Source, schema: pa.Schema, first_row: int, problems: Problems) -> None:
-        self.source, self.first_row, self.problems = source, first_row, problems
-        self.columns = [item.name for item in schema if item.type == IMAGE]
-
-    def check(self, batch: pa.RecordBatch, before: int) -> None:
-        for name in self.columns:
-            for number, value in enumerate(batch.column(name).to_pylist()):
-                if value is None or self._opens(value["bytes"]):
-                    continue
-                row = before + number + self.first_row
-                raise Refused(
-                    "bad_image",
-                    f"“{name}” in row {row:,} is not a picture that can be read.",
-                    f"Use {', '.join(IMAGE_FORMATS)}; leave the column out if it does not hold pictures.",
-                    file=self.source.name,
-                    row=row,
-                    column=name,
-                )
-
-    @staticmethod
-    def _opens(data: bytes | None) -> bool:
-        if not data:
-            return False
+def _tally(
+    tallies: dict[str, Tally], kinds: dict[str, str], batch: pa.RecordBatch, source: Source, first: int
+) -> None:
+    """Look at the head of every picture, so that a broken one is found now and not in the middle of a run."""
+    for name, tally in tallies.items():
         try:
-            with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as picture:
-                return picture.width > 0 and picture.height > 0
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            return False
+            tally.add(batch.column(name))
+        except BadValue as bad:
+            row = first + bad.place
+            raise Refused(
+                f"bad_{kinds[name]}",
+                f"“{name}” in row {row:,} {bad.reason.why}.",
+                f"{bad.reason.hint} Leave the column out if it is not meant to be used.",
+                file=source.name,
+                row=row,
+                column=name,
+            ) from bad
 
 
 def unified(staged: list[Staged], problems: Problems) -> tuple[pa.Schema, set[str]]:
@@ -173,8 +178,7 @@ def unified(staged: list[Staged], problems: Problems) -> tuple[pa.Schema, set[st
 
 
 def _common(known: pa.Field, item: pa.Field, file: Staged, problems: Problems) -> pa.Field:
-    same_json = (known.metadata or {}) == (item.metadata or {})
-    if known.type == item.type and same_json:
+    if known.type == item.type and kind_of(known) == kind_of(item):
         return known
     if pa.types.is_null(known.type) or pa.types.is_null(item.type):
         return item if pa.types.is_null(known.type) else known

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from webapp.datasets import browse_views, views
+from webapp.datasets import browse_views, recording_views, views
 
 app_name = "datasets"
 urlpatterns = [
@@ -13,6 +13,11 @@ urlpatterns = [
     path("<int:pk>/rows/", browse_views.browse, name="browse"),
     path("<int:pk>/rows/<slug:split>/<int:row>/<int:column>/", browse_views.row_picture, name="row_picture"),
     path("<int:pk>/download/<slug:kind>/", browse_views.download, name="download"),
+    path(
+        "<int:pk>/recordings/<slug:split>/<int:row>/<int:column>/",
+        recording_views.recording,
+        name="recording",
+    ),
     path("<int:pk>/rename/", views.rename, name="rename"),
     path("<int:pk>/delete/", views.delete, name="delete"),
 ]

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from webapp import storage
 from webapp.accounts.access import editor_required
-from webapp.datasets import intake, samples, suggestion
+from webapp.datasets import deleting, intake, samples, suggestion
 from webapp.datasets.exporting import offered
 from webapp.datasets.forms import RenameForm, UploadForm
 from webapp.datasets.listing import DatasetFilter
@@ -132,7 +132,7 @@ def picture(request: Request, pk: int, name: str) -> HttpResponse:
     """A picture of the first rows, as nothing but a picture."""
     version = _dataset(request, pk).version
     known = {
-        value["picture"]
+        value.get("picture")
         for row in (version.preview if version else [])
         for value in row.values()
         if isinstance(value, dict)
@@ -171,6 +171,11 @@ def rename(request: Request, pk: int) -> HttpResponse:
 @editor_required
 def delete(request: Request, pk: int) -> HttpResponse:
     dataset = _dataset(request, pk)
-    intake.delete_dataset(dataset)
-    messages.success(request, f"“{dataset.name}” is deleted, with all its files.")
+    try:
+        deleting.delete_dataset(dataset, request.user)
+    except deleting.InUse as refused:
+        messages.error(request, str(refused))
+        return redirect("datasets:detail", pk)
+    told = f"“{dataset.name}” is deleted. Its files leave storage within seconds, or as soon as storage lets them."
+    messages.success(request, told)
     return redirect("datasets:list")

@@ -131,6 +131,14 @@ def _ago(seconds: float, exact: str) -> str:
 
 
 @register.filter
+def in_sentence(title: str) -> str:
+    """A title as it stands within a sentence: `whole model`, but `LoRA adapters` and `F1` as they are."""
+    rest_of_word = title.partition(" ")[0][1:].rstrip(",:")
+    is_acronym = rest_of_word != rest_of_word.lower() or rest_of_word.isdigit()
+    return title if is_acronym else title[:1].lower() + title[1:]
+
+
+@register.filter
 def get(mapping: Any, key: Any) -> Any:
     """`mapping[key]` for a key held in a variable; None if it is not there."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from typing import Any
 
 from django.core.management.base import BaseCommand
@@ -17,6 +18,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         os.environ.setdefault("C_FORCE_ROOT", "1")  # messages are JSON: nothing is unpickled
+        warnings.filterwarnings("ignore", message=r"\s*You're running the worker with superuser privileges")
         os.environ.setdefault("CELERY_SKIP_CHECKS", "1")  # a worker serves no pages: none need to load
         from runs.execution.worker import WorkerProcess
         from webapp.database import end_forgotten_transactions

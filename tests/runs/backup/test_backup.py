@@ -216,7 +216,7 @@ def test_files_that_are_gone_for_good_are_told_and_do_not_come_back_as_checkpoin
     assert elsewhere.manage("restore", str(target)).returncode == 0
     assert elsewhere.query("SELECT count(*) FROM runs_checkpoint") == [(0,)]
     assert elsewhere.query("SELECT message FROM runs_event WHERE kind = 'removed'") == [
-        ("The checkpoint of step 5 was not in the backup that was restored.",)
+        ("The checkpoint at step 5 was not in the backup that was restored.",)
     ]
 
 

@@ -59,6 +59,42 @@ def name_a_file_outside(folder: Path) -> None:
     )
 
 
+def test_the_story_of_a_run_that_was_killed_and_went_on_is_told_in_sentences(
+    submit: Submit, claim: Claim, supervise: Supervise
+) -> None:
+    submit(steps=14, checkpoint_every=4, best=4, delay=0.01, die={"1": {"step": 10, "how": "SIGKILL"}})
+    supervise(claim()).wait()
+    run = supervise(claim()).wait()
+    story = run.events.exclude(kind__in=["phase", "message"]).order_by("id")
+    said = list(story.values_list("message", flat=True))
+    killed = said.pop(4)
+    assert killed.endswith("; queued again for attempt 2 of 3.") and killed.count(". ") == 0
+    assert said == [
+        "Queued.",
+        "Started on host host.",
+        "Checkpoint at step 4 (best so far).",
+        "Checkpoint at step 8.",
+        "Started on host host (attempt 2).",
+        "Resumed on host from step 8.",
+        "Checkpoint at step 12.",
+        "Succeeded.",
+    ]
+
+
+def test_steps_in_the_story_are_easy_to_read(submit: Submit, claim: Claim) -> None:
+    submit()
+    attempt = claim()
+    checkpoints.record(attempt, {"step": 1_200, "is_best": True}, 10)
+    checkpoints.resumed(attempt, 1_200)
+    checkpoints.forget(attempt, 1_200, "state.json is missing")
+    told = attempt.run.events.order_by("id").values_list("message", flat=True)
+    assert list(told)[2:] == [
+        "Checkpoint at step 1,200 (best so far).",
+        "Resumed on host from step 1,200.",
+        "The checkpoint at step 1,200 is damaged and was skipped: state.json is missing.",
+    ]
+
+
 DAMAGE = [
     (flip_a_bit, "state.json is not what was stored"),
     (cut_short, "state.json is not what was stored"),
@@ -81,7 +117,7 @@ def test_a_damaged_checkpoint_is_skipped_for_the_one_before(
     assert (after.status, stored_weights(after)) == ("succeeded", weights_of(7, 20))
     assert after.attempts.get(number=2).resumed_from_step == 4
     message = Event.objects.get(run=run, kind="checkpoint_damaged").message
-    assert "The checkpoint of step 8 is damaged and was skipped" in message and told in message
+    assert "The checkpoint at step 8 is damaged and was skipped" in message and told in message
 
 
 @pytest.mark.parametrize(("damage", "told"), DAMAGE)
@@ -96,7 +132,7 @@ def test_a_damaged_best_checkpoint_is_told_and_the_run_goes_on_from_the_newest(
     assert (after.status, stored_weights(after)) == ("succeeded", weights_of(7, 14))
     assert after.attempts.get(number=2).resumed_from_step == 8
     message = Event.objects.get(run=run, kind="checkpoint_damaged").message
-    assert "The checkpoint of step 4 is damaged" in message and told in message
+    assert "The checkpoint at step 4 is damaged" in message and told in message
 
 
 def test_with_every_checkpoint_damaged_the_run_begins_anew_and_says_so(

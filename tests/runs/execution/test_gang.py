@@ -8,12 +8,13 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from runs import lifecycle
-from runs.execution import capacity, dispatch, gang, leftovers
+from runs.execution import capacity, dispatch, gang, leftovers, samples
 from runs.models import Attempt, Node, Run, Worker
+from runs.models.worker import count_as_gone, online
 
 Make = Callable[..., Any]
 GPUS = [{"index": n, "name": "H200", "memory_bytes": 1} for n in range(2)]
@@ -55,7 +56,7 @@ def test_one_claim_holds_all_hosts_and_the_others_find_their_parts(hosts: list[W
     assert attempt is not None and attempt.worker == hosts[1]
     assert status(run) == "running"
     assert [(node.rank, node.worker) for node in attempt.nodes.all()] == [(1, hosts[0]), (2, hosts[2])]
-    assert run.events.get(kind="started").message == "Started on host1, host0, host2."
+    assert run.events.get(kind="started").message == "Started on hosts host1, host0 and host2."
     mine = gang.next_node(hosts[0])
     assert mine is not None and (mine.rank, mine.attempt) == (1, attempt)
     assert gang.next_node(hosts[0]) is None  # once
@@ -210,6 +211,74 @@ def test_what_a_lost_leader_held_elsewhere_is_let_go(together: Attempt) -> None:
     assert capacity.finish_forgotten() == 1
     assert not Node.objects.filter(finished_at=None).exists()
     assert gang.next_node(together.nodes.get().worker) is None  # nobody begins it any more
+
+
+def beat(*workers: Worker) -> None:
+    for worker in workers:
+        samples.beat(worker.pk, {}, is_new=False)
+
+
+@pytest.mark.parametrize("role", ["leader", "follower"])
+def test_a_worker_that_let_its_lease_run_out_gets_no_part_until_it_is_heard_of_again(
+    together: Attempt, hosts: list[Worker], role: str
+) -> None:
+    """hosts[0] leads, hosts[1] follows; hosts[2] would begin it anew with either. All were heard of just now."""
+    beat(*hosts)
+    past = timezone.now() - timedelta(seconds=1)
+    held = Attempt.objects.filter(pk=together.pk) if role == "leader" else together.nodes
+    held.update(lease_until=past)
+    gone, left = (hosts[0], hosts[1]) if role == "leader" else (hosts[1], hosts[0])
+    if role == "leader":
+        assert [run.status for run in dispatch.reap()] == ["queued"]
+    else:
+        failure = gang.look_at_others(together).failure
+        assert failure is not None
+        lifecycle.lose(together, failure)
+    together.nodes.filter(worker=left).update(finished_at=timezone.now(), outcome="done")
+    Worker.objects.filter(pk=hosts[2].pk).update(draining=True)
+
+    assert gone not in online() and {left, hosts[2]} <= set(online())
+    assert lifecycle.claim(left, ["cpu"]) is None and status(together.run) == "queued"
+    capacity.finish_forgotten()
+    assert lifecycle.claim(left, ["cpu"]) is None, "letting go for it is no sign of life"
+
+    beat(gone)  # it was frozen, or cut off
+    attempt = lifecycle.claim(left, ["cpu"])
+    assert attempt is not None and [node.worker for node in attempt.nodes.all()] == [gone]
+
+
+def test_a_lost_attempt_whose_workers_all_beat_costs_none_of_them_its_place(
+    together: Attempt, hosts: list[Worker]
+) -> None:
+    lifecycle.lose(together, lifecycle.worker_lost(together))
+    assert set(online()) == set(hosts)
+
+
+def test_a_host_that_has_not_let_go_yet_gets_no_other_part_though_it_has_room(
+    transactional_db: None, submit: Make
+) -> None:
+    """Nobody knows yet whether it is alive: its lease still lasts."""
+    hosts = [new_host(number, slots=2) for number in range(2)]
+    submit(2)
+    attempt = lifecycle.claim(hosts[0], ["cpu"])
+    assert attempt is not None and gang.next_node(hosts[1]) is not None
+    lifecycle.lose(attempt, lifecycle.worker_lost(attempt))
+    assert lifecycle.claim(hosts[0], ["cpu"]) is None
+    attempt.nodes.update(finished_at=timezone.now(), outcome="done")
+    assert lifecycle.claim(hosts[0], ["cpu"]) is not None
+
+
+def test_a_beat_that_comes_while_a_worker_is_counted_out_counts(transactional_db: None) -> None:
+    host = new_host(0)
+    beats = threading.Thread(target=lambda: (beat(host), connection.close()))
+    with transaction.atomic():
+        count_as_gone(Worker.objects.filter(pk=host.pk))
+        beats.start()
+        beats.join(0.5)
+        assert beats.is_alive(), "it waits for the row"
+        assert host not in online()
+    beats.join(10)
+    assert host in online()
 
 
 def test_a_large_run_that_has_waited_long_is_not_overtaken_for_ever(

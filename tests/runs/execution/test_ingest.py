@@ -69,9 +69,9 @@ def test_each_event_lands_where_it_belongs(attempt: Attempt, file: Path) -> None
     assert facts(attempt.run_id) == {
         "points": [("learning_rate", 1, 0.1), ("loss", 1, 1.5), ("loss", 2, 1.25)],
         "story": [
-            ("phase", "Training"),
+            ("phase", "Training."),
             ("message", "Two rows were skipped."),
-            ("phase", "Evaluating"),  # and back to training, which the story has told already
+            ("phase", "Evaluating."),  # and back to training, which the story has told already
         ],
         "answers": [(1, 0, "Ho")],
         "run": (
@@ -122,7 +122,11 @@ def test_a_connection_killed_between_any_two_statements_loses_and_doubles_nothin
     take_in(attempt, lines)
     found = facts(attempt.run_id)
     assert found["points"] == [("learning_rate", 1, 0.1), ("loss", 1, 1.5), ("loss", 2, 1.25)]
-    assert [message for _, message in found["story"]] == ["Training", "Two rows were skipped.", "Evaluating"]
+    assert [message for _, message in found["story"]] == [
+        "Training.",
+        "Two rows were skipped.",
+        "Evaluating.",
+    ]
     assert found["offset"] == file.stat().st_size
 
 
@@ -190,18 +194,18 @@ def test_a_batch_that_overlaps_with_what_was_taken_in_brings_only_the_rest(
     take_in(attempt, lines[3:])
     found = facts(attempt.run_id)
     other = [message for _, message in found["story"]]
-    assert other == ["Training", "Two rows were skipped.", "Evaluating"]
+    assert other == ["Training.", "Two rows were skipped.", "Evaluating."]
     assert found["run"][4] == {"loss": 1.25, "learning_rate": 0.1} and found["offset"] == file.stat().st_size
 
 
 def test_a_phase_that_says_nothing_of_itself_reads_like_a_story(attempt: Attempt, tmp_path: Path) -> None:
     path = tmp_path / "events.jsonl"
-    told = [("preparing", "Text classification, full, on CPU"), ("training", ""), ("packaging", "")]
+    told = [("preparing", "Text classification, LoRA adapters, on CPU"), ("training", ""), ("packaging", "")]
     lines = [json.dumps({"type": "phase", "at": 1.0, "phase": p, "message": m}) + "\n" for p, m in told]
     path.write_text("".join(lines))
     take_in(attempt, EventFile(path).read())
     assert list(Event.objects.filter(kind="phase").values_list("message", flat=True)) == [
-        "Preparing: Text classification, full, on CPU.", "Training began.", "Packaging the model.",
+        "Preparing: Text classification, LoRA adapters, on CPU.", "Training began.", "Packaging the model.",
     ]  # fmt: skip
 
 

@@ -77,7 +77,7 @@ def test_a_killed_trainer_goes_on_from_its_last_checkpoint(
     assert run.attempts.get(number=2).resumed_from_step == 8
     assert steps_of(run) == list(range(1, 21))
     assert stored_weights(run) == weights_of(7, 20)
-    assert "Going on from the checkpoint of step 8." in run.events.values_list("message", flat=True)
+    assert "Resumed on host from step 8." in run.events.values_list("message", flat=True)
 
 
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGSEGV"])

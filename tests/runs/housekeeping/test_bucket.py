@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
-from io import StringIO
+from datetime import timedelta
+from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
+from django.db.models import F
 from django.test import Client
 
+from runs.housekeeping import daily
+from runs.housekeeping.removal import remove_due
 from runs.housekeeping.use import measure, use_of
-from runs.models import Run
+from runs.models import RetentionRule, Run, StorageRemoval
 from tests.runs.conftest import Lab
 from tests.webapp.test_storage import FakeS3, bucket  # noqa: F401 – a fixture
 from webapp import storage
@@ -34,6 +39,48 @@ def test_a_deleted_run_leaves_the_bucket(
     remove_now()
     assert keys(f"runs/{gone.pk}") == [] and len(keys(f"runs/{stays.pk}")) == 7
     assert in_a_bucket.objects["neighbour/runs/1/a"] == b"not ours"
+
+
+@pytest.mark.parametrize("by", ["rule", "person"])
+def test_a_download_from_a_bucket_goes_on_to_its_end(
+    lab: Lab, owner: Client, ended: Callable[..., Run], by: str
+) -> None:
+    run = ended()
+    zipped = owner.get(f"/runs/{run.pk}/model.zip").streaming_content
+    first = next(iter(zipped))  # the other file's turn has not come
+    if by == "rule":
+        RetentionRule.objects.create(workspace=lab.workspace, file_days=30)
+        daily.now(lab.workspace, "test")
+    else:
+        owner.post(f"/runs/{run.pk}/delete/")
+    remove_due()
+    assert owner.get(f"/runs/{run.pk}/model.zip").status_code == (410 if by == "rule" else 404)
+    with zipfile.ZipFile(BytesIO(first + b"".join(zipped))) as archive:
+        assert archive.testzip() is None and len(archive.namelist()) == 2
+    assert found() == {}, "what waits for its removal belongs to nobody else"
+    StorageRemoval.objects.update(due_at=F("due_at") - timedelta(minutes=59))
+    remove_due()
+    assert len(keys(f"runs/{run.pk}/artifacts")) == 2
+    StorageRemoval.objects.update(due_at=F("due_at") - timedelta(minutes=1))
+    remove_due()
+    assert keys(f"runs/{run.pk}/artifacts") == []
+
+
+def test_one_that_takes_longer_than_that_breaks_off_and_cannot_be_taken_for_whole(
+    owner: Client, ended: Callable[..., Run]
+) -> None:
+    run = ended()
+    answer = owner.get(f"/runs/{run.pk}/model.zip")
+    zipped = answer.streaming_content
+    got = len(next(iter(zipped)))
+    owner.post(f"/runs/{run.pk}/delete/")
+    remove_now()
+    with pytest.raises(Exception, match=r"404|NoSuchKey|Not Found"):
+        for piece in zipped:
+            got += len(piece)
+    assert got < int(answer["Content-Length"])
+    again = owner.get(f"/runs/{run.pk}/files/model.safetensors", headers={"Range": "bytes=10-"})
+    assert again.status_code == 404
 
 
 def test_left_over_files_of_a_bucket_are_found_and_counted(

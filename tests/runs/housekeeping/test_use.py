@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from runs.housekeeping import daily
 from runs.housekeeping.use import measure, use_of
 from runs.models import Run, StorageUse
 from tests.runs.conftest import Lab, text_of
@@ -41,6 +42,27 @@ def test_growth_is_told_once_there_is_an_earlier_count(
     held = use_of(lab.workspace)
     assert (held.size_bytes, held.growth_bytes, held.growth_days) == (4040, 2020, 7)
     assert "Growth +2.0 KB in 7 days" in text_of(browser.get("/storage/").content.decode())
+
+
+def test_the_dispatcher_counts_again_soon_unless_counting_takes_long(
+    lab: Lab, ended: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr("runs.housekeeping.daily.time.monotonic", lambda: clock[0])
+    count = daily.Counting()
+    ended()
+    assert not count() and use_of(lab.workspace).measured_at is None, "the round of the start has counted"
+    clock[0] += 61
+    assert count() and use_of(lab.workspace).size_bytes == 2020
+    ended()
+    assert not count()
+    monkeypatch.setattr("runs.housekeeping.use.measure", lambda: clock.append(clock.pop() + 30))
+    clock[0] += 61
+    assert count()
+    clock[0] += 2999
+    assert not count(), "thirty seconds of counting are paid once in fifty minutes"
+    clock[0] += 2
+    assert count()
 
 
 def test_counting_twice_a_day_counts_once(lab: Lab, ended: Callable[..., Run]) -> None:

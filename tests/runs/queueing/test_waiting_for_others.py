@@ -43,13 +43,13 @@ def told(run: Run) -> str:
 
 
 def test_a_follower_starts_once_the_first_has_succeeded(first: Run, follower: Run, worker: Worker) -> None:
-    assert told(follower) == "Submitted, to start once “first” has succeeded."
+    assert told(follower) == "Queued, to start once “first” has succeeded."
     assert (found := waiting(fresh(follower))) and found.headline == "Starts once “first” has succeeded"
     attempt = claimed(worker)
     assert attempt.run_id == first.pk
     assert lifecycle.claim(worker, ["cpu"]) is None
     lifecycle.succeed(attempt, {})
-    assert told(follower) == "“first”, which it waited for, has succeeded."
+    assert told(follower) == "“first”, which this run waited for, has succeeded."
     assert claimed(worker).run_id == follower.pk
 
 
@@ -68,7 +68,7 @@ def test_a_follower_of_what_failed_says_so_and_can_be_started_all_the_same(
     assert found and found.blocked and found.may_start_now and f"That run {how}" in found.reason
     assert lifecycle.claim(worker, ["cpu"]) is None
     assert lifecycle.start_now(follower.pk, follower.created_by).waits_for == ""
-    assert "without waiting by anna" in told(follower)
+    assert told(follower) == "Told by anna to start without waiting."
     assert claimed(worker).run_id == follower.pk
 
 
@@ -77,7 +77,7 @@ def test_a_first_that_is_tried_again_and_succeeds_starts_its_follower(
 ) -> None:
     lifecycle.fail(claimed(worker), FAILURE)
     lifecycle.retry(first.pk, None)
-    assert told(follower) == "“first”, which it waits for, is queued again."
+    assert told(follower) == "“first”, which this run waits for, is queued again."
     found = waiting(fresh(follower))
     assert found and not found.blocked
     lifecycle.succeed(claimed(worker), {})

@@ -13,6 +13,7 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 
 from webapp import storage
 from webapp.accounts.models import Membership, User, Workspace
+from webapp.datasets.conversion import Converted, Order, convert_files
 from webapp.datasets.inspection import run_inspection
 from webapp.datasets.intake import create_dataset
 from webapp.datasets.models import Dataset
@@ -79,6 +80,30 @@ def inspected(workspace: Workspace, user: User) -> Inspected:
         return dataset
 
     return upload
+
+
+@pytest.fixture
+def convert(tmp_path: Path) -> Any:
+    """The conversion of files given as (name, bytes), in this process; `.output` is where the last one wrote."""
+    count = 0
+
+    def run(*files: tuple[str, bytes], limits: dict[str, int] | None = None, **request: Any) -> Converted:
+        nonlocal count
+        count += 1
+        folder = tmp_path / str(count)
+        for name in ("in", "output", "scratch"):
+            (folder / name).mkdir(parents=True)
+        given = []
+        for number, (name, data) in enumerate(files):
+            (folder / "in" / str(number)).write_bytes(data)
+            given.append((str(folder / "in" / str(number)), name))
+        order = Order(given, request, limits=limits or {})
+        try:
+            return convert_files(order, folder / "output", folder / "scratch", lambda *_: None)
+        finally:
+            run.output = folder / "output"  # type: ignore[attr-defined]
+
+    return run
 
 
 def stored_files() -> list[str]:

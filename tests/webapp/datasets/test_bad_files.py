@@ -10,14 +10,12 @@ import io
 import json
 import zipfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from webapp.datasets.conversion import Converted, Order, convert_files
 from webapp.datasets.problems import Problem, Refused
 
 GOOD = b"text,label\n" + b"".join(
@@ -26,25 +24,6 @@ GOOD = b"text,label\n" + b"".join(
 MANY = b"text,label\n" + b"".join(
     f"a sentence number {n},{'yes' if n % 2 else 'no'}\n".encode() for n in range(300)
 )
-
-
-@pytest.fixture
-def convert(tmp_path: Path) -> Any:
-    count = 0
-
-    def run(*files: tuple[str, bytes], **request: Any) -> Converted:
-        nonlocal count
-        count += 1
-        folder = tmp_path / str(count)
-        for name in ("in", "output", "scratch"):
-            (folder / name).mkdir(parents=True)
-        given = []
-        for number, (name, data) in enumerate(files):
-            (folder / "in" / str(number)).write_bytes(data)
-            given.append((str(folder / "in" / str(number)), name))
-        return convert_files(Order(given, request), folder / "output", folder / "scratch", lambda *_: None)
-
-    return run
 
 
 def refusal(convert: Any, *files: tuple[str, bytes], **request: Any) -> Problem:
@@ -59,10 +38,10 @@ def parquet(table: pa.Table) -> bytes:
     return target.getvalue()
 
 
-def zipped() -> bytes:
+def zipped(name: str) -> bytes:
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w") as archive:
-        archive.writestr("a.csv", "text,label\n")
+        archive.writestr(name, "<xml/>")
     return target.getvalue()
 
 
@@ -90,7 +69,7 @@ REFUSED = [
     Bad("only a byte-order mark", "a.csv", b"\xef\xbb\xbf", "empty", "nothing but blanks"),
     Bad("only a header", "a.csv", b"text,label\n", "header_only", "no rows below it", row=1),
     Bad("two rows", "a.csv", b"text,label\nx,a\ny,b\n", "too_few_rows", "at least 3"),
-    Bad("a zip called csv", "a.csv", zipped(), "not_a_table", "a ZIP archive or an Excel workbook"),
+    Bad("a workbook", "a.csv", zipped("[Content_Types].xml"), "not_a_table", "a ZIP archive or an Excel workbook"),
     Bad("a program called csv", "a.csv", b"\x7fELF\x02\x01\x01" + bytes(200), "not_a_table", "a program"),
     Bad("a PDF", "a.tsv", b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n", "not_a_table", "a PDF document"),
     Bad("a picture", "a.jsonl", b"\x89PNG\r\n\x1a\n" + bytes(100), "not_a_table", "a picture"),
@@ -193,7 +172,7 @@ def test_a_file_that_is_odd_is_read_and_what_is_odd_is_said(odd: Odd, convert: A
     made = convert((odd.name, odd.data))
     assert [column["name"] for column in made.columns] == odd.columns
     assert made.rows == odd.rows == sum(made.splits.values())
-    warned = {problem["code"] for problem in made.problems}
+    warned = {problem["code"] for problem in made.problems} - {"short_texts"}  # some texts are a digit
     assert warned == ({odd.warning} if odd.warning else set())
     assert all(problem["severity"] == "warning" for problem in made.problems)
     if odd.first is not None:

@@ -311,3 +311,29 @@ def test_copies_stay_within_their_limit_and_what_is_read_stays(
     assert kept <= settings.BROWSE_MAX_BYTES
     settings.BROWSE_MAX_BYTES = 10
     assert "larger than what this server keeps" in said(browse(client, texts, split="validation"))
+
+
+def test_recordings_play_and_are_not_read_for_their_page(
+    client: Client, inspected: Inspected, shared_data: Path
+) -> None:
+    dataset = inspected(shared_data / "spoken-digits.zip")
+    page = browse(client, dataset, start=2)
+    source = re.findall(r'<audio class="row-sound"[^>]* src="([^"]+)"', page)[0]
+    assert "/recordings/train/2/" in source
+    answer = client.get(source)
+    assert answer.status_code == 200 and answer["Content-Type"].startswith("audio/")
+
+
+def test_boxes_are_counted_by_class(client: Client, inspected: Inspected, shared_data: Path) -> None:
+    page = said(browse(client, inspected(shared_data / "bccd-voc.zip")))
+    assert re.search(r"(RBC|Platelets|WBC) × \d+", page)
+
+
+def test_entities_are_marked_and_their_words_found(
+    client: Client, inspected: Inspected, shared_data: Path
+) -> None:
+    dataset = inspected(*sorted((shared_data / "ner-wikiann").glob("*")))
+    assert dataset.version is not None
+    row = next(row for row in stored(dataset, "train") if any(row["tags"]))
+    page = browse(client, dataset, q=" ".join(row["tokens"][:3]))
+    assert '<mark class="entity' in page and " ".join(row["tokens"][:3]) in said(page)

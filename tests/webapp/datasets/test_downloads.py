@@ -212,3 +212,29 @@ def test_rows_are_made_a_piece_at_a_time(client: Client, inspected: Inspected) -
     for make in (exporting.csv_of, exporting.jsonl_of):
         pieces = list(make(dataset.version, "train"))
         assert len(pieces) >= 4 and max(map(len, pieces)) < sum(map(len, pieces)) / 3
+
+
+@pytest.mark.parametrize("name", ["bccd-voc.zip", "spoken-digits.zip", "ner-wikiann"])
+def test_the_datasets_library_loads_boxes_recordings_and_tags(
+    name: str, client: Client, inspected: Inspected, shared_data: Path, tmp_path: Path
+) -> None:
+    path = shared_data / name
+    dataset = inspected(*(sorted(path.glob("*")) if path.is_dir() else [path]))
+    assert dataset.version is not None, dataset.problems
+    with zipfile.ZipFile(
+        io.BytesIO(b"".join(got(client, dataset, "huggingface").streaming_content))
+    ) as archive:
+        archive.extractall(tmp_path)
+        (folder,) = {each.split("/")[0] for each in archive.namelist()}
+    said = loaded(tmp_path / folder, "(d.num_rows, str(d['train'].features))")
+    assert all(f"'{split}': {rows}" in said for split, rows in dataset.version.splits.items())
+    assert {"bccd-voc.zip": "'bbox': List(List(Value('float32')))", "spoken-digits.zip": "Audio("}.get(
+        name, "'tags': List(ClassLabel(names=['O', 'B-LOC'"
+    ) in said
+
+
+def test_tags_are_written_by_their_names(client: Client, inspected: Inspected, shared_data: Path) -> None:
+    dataset = inspected(*sorted((shared_data / "ner-wikiann").glob("*")))
+    lines = b"".join(got(client, dataset, "jsonl", split="test").streaming_content).splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {"O", "B-PER"} <= {tag for row in rows for tag in row["tags"]}

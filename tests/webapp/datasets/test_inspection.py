@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
+from runs.housekeeping.removal import remove_due
 from tests.webapp.datasets.conftest import Inspected, stored_files
 from webapp import storage
 from webapp.accounts.models import User, Workspace
 from webapp.datasets import inspection, samples
+from webapp.datasets.deleting import delete_dataset
 from webapp.datasets.inspection import requeue_due, run_inspection
-from webapp.datasets.intake import delete_dataset
 from webapp.datasets.isolated import Crashed
 from webapp.datasets.models import Dataset
 
@@ -141,9 +142,10 @@ def test_losing_the_lease_in_the_middle_leaves_the_other_worker_its_work(
 def test_deleting_leaves_nothing_behind(inspected: Inspected) -> None:
     dataset = inspected(("reviews.csv", REVIEWS))
     assert stored_files()
-    delete_dataset(dataset)
-    assert stored_files() == []
+    delete_dataset(dataset, None)
     assert not Dataset.objects.exists()
+    remove_due()
+    assert stored_files() == []
 
 
 @pytest.mark.django_db(transaction=True)
@@ -155,7 +157,7 @@ def test_deleting_during_the_inspection_leaves_nothing_behind(
     def put_after_deletion(*arguments: object, **options: object) -> None:
         real(*arguments, **options)  # type: ignore[arg-type]
         for dataset in Dataset.objects.exclude(stage="waiting"):
-            delete_dataset(dataset)
+            delete_dataset(dataset, None)
 
     monkeypatch.setattr(inspection.storage, "put", put_after_deletion)
     with pytest.raises(Dataset.DoesNotExist):

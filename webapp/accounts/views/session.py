@@ -8,7 +8,9 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView, LogoutView
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.html import format_html
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
@@ -41,7 +43,8 @@ def link(request: HttpRequest, secret: str) -> HttpResponse:
         return render(request, "accounts/link.html", {"spent": True}, status=410)
     login(request, user, backend="django.contrib.auth.backends.ModelBackend")
     if not user.has_usable_password():
-        messages.info(request, "You have no password yet: set one in your profile to sign in without a link.")
+        told = 'You have no password yet: <a href="{}">set one in your profile</a> to sign in without a link.'
+        messages.info(request, format_html(told, reverse("accounts:profile")))
     return redirect("overview")
 
 

@@ -6,6 +6,7 @@ import importlib
 import pkgutil
 from functools import cache
 
+from webapp.datasets.archives import EXTENSIONS as ARCHIVES
 from webapp.datasets.formats.common import Format, Source
 from webapp.datasets.problems import Problems, Refused
 
@@ -48,8 +49,8 @@ def all_formats() -> tuple[Format, ...]:
 
 
 def all_extensions() -> list[str]:
-    """Every extension that a format claims, for the file chooser of a browser."""
-    return sorted({extension for each in all_formats() for extension in each.extensions})
+    """Every extension that can be uploaded, for the file chooser of a browser."""
+    return sorted({extension for each in all_formats() for extension in each.extensions} | {*ARCHIVES, ".gz"})
 
 
 def recognise(source: Source, problems: Problems) -> Format:

@@ -15,6 +15,7 @@ from typing import ClassVar
 
 import pyarrow as pa
 
+from webapp.datasets.limits import Limits
 from webapp.datasets.problems import Problems, Refused
 
 MAX_COLUMNS = 1000
@@ -24,8 +25,10 @@ HEAD_BYTES_TEXT = 256 << 10  # characters that the dialect of a text file is fou
 MAX_ROW_BYTES = 16 << 20  # of a text file; more is a mistake, such as a quote that is never closed
 
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-# Kind of column → its Arrow type between a format and the canonical form.
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # and audio
+BOX = pa.list_(pa.float32())  # x, y, width, height in pixels
+OBJECTS = pa.struct([("bbox", pa.list_(BOX)), ("category", pa.list_(pa.string()))])
+# Kind of column → its Arrow type between a format and the canonical form; classes stand as text until all are known.
 ARROW_TYPES: dict[str, pa.DataType] = {
     "text": pa.string(),
     "integer": pa.int64(),
@@ -33,8 +36,28 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "boolean": pa.bool_(),
     "image": IMAGE,
     "messages": MESSAGES,
+    "objects": OBJECTS,
+    "tokens": pa.list_(pa.string()),
+    # Of the same types as others: their fields say the kind.
+    "label": pa.string(),
+    "json": pa.string(),
+    "audio": IMAGE,
+    "tags": pa.list_(pa.string()),
 }
+NESTED = frozenset(("image", "audio", "messages", "objects", "tokens", "tags"))  # not for DuckDB to look into
 JSON_FIELD = {b"kind": b"json"}  # metadata of a string field that holds JSON
+
+
+def field_of(name: str, kind: str) -> pa.Field:
+    """A field of this kind, which `kind_of` tells again."""
+    return pa.field(name, ARROW_TYPES[kind], metadata={b"kind": kind.encode()})
+
+
+def kind_of(item: pa.Field) -> str:
+    """What a field says that it holds, or else what its type usually holds; text where neither does."""
+    said = (item.metadata or {}).get(b"kind", b"").decode()
+    return said or next((kind for kind, held in ARROW_TYPES.items() if held == item.type), "text")
+
 
 # Called with rows or bytes done, and how many there are.
 Progress = Callable[[int, int], None]
@@ -49,6 +72,7 @@ class Source:
     has_header: bool | None = None  # as the uploader said; None: find out
     scratch: Path = field(default_factory=Path)  # a folder for temporary files
     progress: Progress = lambda done, total: None
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def extension(self) -> str:

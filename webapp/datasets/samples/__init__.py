@@ -11,7 +11,7 @@ from datetime import timedelta
 from functools import cache
 
 from django.db import transaction
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from webapp.accounts.models import User, Workspace
 from webapp.datasets.intake import PATIENCE_SECONDS, publish_on_commit
@@ -54,7 +54,7 @@ def use_sample(slug: str, workspace: Workspace, user: User | None) -> Dataset:
             description=sample.summary,
             sample=slug,
             stage="waiting",
-            lease_until=timezone.now() + timedelta(seconds=PATIENCE_SECONDS),
+            lease_until=Now() + timedelta(seconds=PATIENCE_SECONDS),
         )
         publish_on_commit(dataset)
     return dataset

@@ -1,0 +1,188 @@
+"""What is found out about values that DuckDB does not look into, as they pass by: sizes, lengths, classes.
+
+Also where a picture or a recording is found that cannot be read.
+"""
+
+from __future__ import annotations
+
+from array import array as numbers
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from webapp.datasets import pictures, recordings
+from webapp.datasets.limits import Limits
+from webapp.datasets.pictures import Unreadable
+
+MOST_RATES = 10  # different sample rates that are told
+
+
+class BadValue(Exception):
+    """A value that cannot be used, by its place in the batch."""
+
+    def __init__(self, place: int, reason: Unreadable) -> None:
+        super().__init__(reason.why)
+        self.place, self.reason = place, reason
+
+
+class Tally:
+    """Of one column of a kind without more to tell."""
+
+    kind: ClassVar[str] = ""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.names: set[str] = set()  # of the classes that its values have
+
+    def add(self, array: pa.Array) -> None:
+        """Look at a batch; raises BadValue."""
+
+    def join(self, other: Tally) -> None:
+        """Take in what was found in another file."""
+        self.names |= other.names
+
+    def facts(self) -> dict[str, Any]:
+        """What pages and API tell of the column."""
+        return {}
+
+    @staticmethod
+    def sorted(names: set[str]) -> list[str]:
+        """The names of the classes in the order of their numbers."""
+        return sorted(names)
+
+
+class PictureTally(Tally):
+    kind = "image"
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self.sizes = numbers("I")
+
+    def add(self, array: pa.Array) -> None:
+        for place, value in enumerate(array):
+            if value.is_valid:
+                try:
+                    self.sizes.extend(
+                        pictures.size_of(value["bytes"].as_py() or b"", self.limits.image_pixels)
+                    )
+                except Unreadable as error:
+                    raise BadValue(place, error) from error
+
+    def join(self, other: Tally) -> None:
+        super().join(other)
+        assert isinstance(other, PictureTally)
+        self.sizes.extend(other.sizes)
+
+    def facts(self) -> dict[str, Any]:
+        sizes = np.array(self.sizes, np.int64).reshape(-1, 2)
+        if not len(sizes):
+            return {}
+        return {"width": _spread(sizes[:, 0]), "height": _spread(sizes[:, 1])}
+
+
+class RecordingTally(Tally):
+    kind = "audio"
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self.seconds = numbers("d")
+        self.rates: Counter[int] = Counter()
+
+    def add(self, array: pa.Array) -> None:
+        for place, value in enumerate(array):
+            if value.is_valid:
+                try:
+                    found = recordings.look_into(value["bytes"].as_py() or b"", whole=False)
+                except Unreadable as error:
+                    raise BadValue(place, error) from error
+                self.seconds.append(found.seconds)
+                self.rates[found.rate] += 1
+
+    def join(self, other: Tally) -> None:
+        super().join(other)
+        assert isinstance(other, RecordingTally)
+        self.seconds.extend(other.seconds)
+        self.rates += other.rates
+
+    def facts(self) -> dict[str, Any]:
+        seconds = np.array(self.seconds)
+        if not len(seconds):
+            return {}
+        rates = {str(rate): count for rate, count in self.rates.most_common(MOST_RATES)}
+        told = {name: round(float(value), 3) for name, value in _spread(seconds).items()}
+        return {"seconds": {**told, "total": round(float(seconds.sum()), 1)}, "rates": rates}
+
+
+class ListTally(Tally):
+    """Of lists: how long they are."""
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self.lengths = numbers("I")
+
+    def add(self, array: pa.Array) -> None:
+        self.lengths.extend(pc.list_value_length(array.drop_null()).to_pylist())
+
+    def join(self, other: Tally) -> None:
+        super().join(other)
+        assert isinstance(other, ListTally)
+        self.lengths.extend(other.lengths)
+
+    def facts(self) -> dict[str, Any]:
+        lengths = np.array(self.lengths, np.int64)
+        return {"items": {**_spread(lengths), "total": int(lengths.sum())}} if len(lengths) else {}
+
+
+class TokensTally(ListTally):
+    kind = "tokens"
+
+
+class TagsTally(ListTally):
+    kind = "tags"
+
+    def add(self, array: pa.Array) -> None:
+        super().add(array)
+        self.names |= set(pc.unique(array.drop_null().flatten()).to_pylist())
+
+    @staticmethod
+    def sorted(names: set[str]) -> list[str]:
+        """Outside first, then entity by entity, its beginning before its inside."""
+        return sorted(names, key=lambda name: (name != "O", name.partition("-")[2] or name, name))
+
+
+class ObjectsTally(ListTally):
+    kind = "objects"
+
+    def add(self, array: pa.Array) -> None:
+        category = array.drop_null().field("category")
+        super().add(category)
+        self.names |= set(pc.unique(category.flatten()).to_pylist())
+
+
+def _spread(values: np.ndarray[Any, Any]) -> dict[str, Any]:
+    p50, p95 = np.percentile(values, (50, 95), method="nearest")
+    return {"min": values.min().item(), "p50": p50.item(), "p95": p95.item(), "max": values.max().item()}
+
+
+TALLIES: dict[str, type[Tally]] = {
+    each.kind: each
+    for each in (
+        PictureTally, RecordingTally, TokensTally, TagsTally, ObjectsTally,
+    )
+}  # fmt: skip
+
+
+def joined(files: Iterable[dict[str, Tally]]) -> dict[str, Tally]:
+    """What was found in all files together, by column."""
+    found: dict[str, Tally] = {}
+    for tallies in files:
+        for name, tally in tallies.items():
+            if name in found:
+                found[name].join(tally)
+            else:
+                found[name] = tally
+    return found
