@@ -6,24 +6,16 @@ Used by the pages and by the API. Nothing is in memory or on disk whole; files c
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Iterator
-from typing import IO
-
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, render
-from django.utils.http import content_disposition_header
 from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 from zipstream import ZIP_STORED, ZipStream
 
 from runs.models import Artifact, Removal, Run
-from webapp import storage
-from webapp.ranges import parse_range
+from webapp import serving, storage
 from webapp.requests import Request
-
-CHUNK = 1 << 18
 
 
 class Gone(Exception):
@@ -55,56 +47,10 @@ def gone_page(request: HttpRequest, gone: Gone) -> HttpResponse:
 
 
 def file_response(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
-    """The file, or the one part of it that was asked for: 200, 206, 304 or 416."""
-    etag = f'"{artifact.sha256}"'
-    if request.headers.get("If-None-Match") == etag:
-        return _headed(HttpResponse(status=304), artifact, etag)
-    start, end = 0, artifact.size - 1
-    asked = request.headers.get("Range", "")
-    condition = request.headers.get("If-Range")
-    part = parse_range(asked, artifact.size) if asked and condition in (None, etag) else None
-    if part == "unsatisfiable":
-        refused = HttpResponse(status=416)
-        refused["Content-Range"] = f"bytes */{artifact.size}"
-        return _headed(refused, artifact, etag)
-    if isinstance(part, tuple):
-        start, end = part
-    response: HttpResponseBase
-    if request.method == "HEAD":
-        response = HttpResponse(content_type="application/octet-stream")
-    else:
-        try:
-            source = storage.open_file(artifact.storage_key)
-        except FileNotFoundError:
-            raise Http404("This file is no longer in storage.") from None
-        response = StreamingHttpResponse(
-            _chunks(source, start, end - start + 1), content_type="application/octet-stream"
-        )
-    if isinstance(part, tuple):
-        response.status_code = 206
-        response["Content-Range"] = f"bytes {start}-{end}/{artifact.size}"
-    response["Content-Length"] = str(end - start + 1)
-    return _headed(response, artifact, etag)
-
-
-def _chunks(source: IO[bytes], start: int, length: int) -> Iterator[bytes]:
-    with source:
-        source.seek(start)
-        while length > 0 and (data := source.read(min(CHUNK, length))):
-            length -= len(data)
-            yield data
-
-
-def _headed(response: HttpResponseBase, artifact: Artifact, etag: str) -> HttpResponseBase:
+    """The file, or the one part of it that was asked for."""
     name = artifact.name.rsplit("/", 1)[-1]
-    digest = base64.b64encode(bytes.fromhex(artifact.sha256)).decode()
-    response["ETag"] = etag
-    response["Accept-Ranges"] = "bytes"
-    response["Repr-Digest"] = f"sha-256=:{digest}:"
-    response["Content-Disposition"] = content_disposition_header(True, name) or "attachment"
-    response["X-Content-Type-Options"] = "nosniff"
-    response["Cache-Control"] = "private, no-cache"
-    return response
+    file = serving.StoredFile(artifact.storage_key, name, artifact.size, artifact.sha256)
+    return serving.file_response(request, file)
 
 
 def zip_response(run: Run) -> StreamingHttpResponse:
@@ -117,19 +63,12 @@ def zip_response(run: Run) -> StreamingHttpResponse:
             source = storage.open_file(artifact.storage_key)
         except FileNotFoundError:
             raise Gone(f"{artifact.name} is no longer in storage.") from None
-        stream.add(_read(source), f"{folder}/{artifact.name}", size=artifact.size)
+        stream.add(serving.read_whole(source), f"{folder}/{artifact.name}", size=artifact.size)
     response = StreamingHttpResponse(iter(stream), content_type="application/zip")
     response["Content-Length"] = str(len(stream))
-    response["Content-Disposition"] = content_disposition_header(True, f"{folder}.zip") or "attachment"
-    response["X-Content-Type-Options"] = "nosniff"
+    serving.attached(response, f"{folder}.zip")
     response["Cache-Control"] = "private, no-store"
     return response
-
-
-def _read(source: IO[bytes]) -> Iterator[bytes]:
-    with source:
-        while data := source.read(CHUNK):
-            yield data
 
 
 @require_safe

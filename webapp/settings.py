@@ -131,6 +131,7 @@ def storage_backend(url: str) -> dict[str, Any]:
             "default_acl": None,
             "file_overwrite": True,
             "querystring_auth": True,
+            "max_memory_size": 8 * 2**20,  # what is read goes to disk past this: a dataset fits no memory
         }
         return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
     if parts.scheme not in {"", "file"}:
@@ -247,6 +248,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 0  # every uploaded file goes to disk in chunks
 FILE_UPLOAD_HANDLERS = ["webapp.datasets.uploading.IncomingUploadHandler"]
 UPLOAD_MAX_BYTES = int(amount("TUNEBOARD_UPLOAD_MAX_BYTES", 20 * 2**30))
+BROWSE_DIR = HOME / "browse"  # copies of datasets that pages show, where storage is a bucket
+BROWSE_MAX_BYTES = int(amount("TUNEBOARD_BROWSE_MAX_BYTES", 20 * 2**30))
 DATASET_LIMITS = Limits(
     archive_files=int(amount("TUNEBOARD_ARCHIVE_MAX_FILES", Limits.archive_files)),
     archive_bytes=int(amount("TUNEBOARD_ARCHIVE_MAX_BYTES", Limits.archive_bytes)),

@@ -100,6 +100,13 @@ def open_file(key: str) -> IO[bytes]:
     return opened
 
 
+def size(key: str) -> int:
+    """Bytes of a stored file; FileNotFoundError if there is none."""
+    if not default_storage.exists(key):
+        raise FileNotFoundError(key)
+    return int(default_storage.size(key))
+
+
 def exists(key: str) -> bool:
     return bool(default_storage.exists(key))
 

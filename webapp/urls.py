@@ -9,10 +9,12 @@ from runs.views.overview import overview
 from webapp.api import api, api_urls, docs, no_such_path
 from webapp.catalog.api import router as models_router
 from webapp.datasets.api import router as datasets_router
+from webapp.datasets.browse_api import router as rows_router
 from webapp.health import healthz
 
 api.add_router("models", models_router)
 api.add_router("datasets", datasets_router)
+api.add_router("datasets", rows_router)
 api.add_router("tasks", tasks_router)
 api.add_router("runs", runs_router)
 api.add_router("runs", controls_router)

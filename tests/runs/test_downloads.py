@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from runs.downloads import CHUNK
 from runs.models import Artifact, Run
 from webapp import storage
 from webapp.ranges import parse_range
+from webapp.serving import CHUNK
 
 from .conftest import Lab, Script
 

@@ -59,6 +59,8 @@ class Theirs:
         filled = filled.replace("<slug:slug>", "which-language").replace("{slug}", "which-language")
         filled = filled.replace("<str:secret>", "guess").replace("<slug:split>", "train")
         filled = filled.replace("<int:row>", "1").replace("<int:column>", "0")
+        filled = filled.replace("{split}", "train").replace("{row}", "1").replace("{column}", "0")
+        filled = filled.replace("<slug:kind>", "parquet").replace("{kind}", "parquet")
         filled = filled.replace("<int:attempt>", "1").replace("{attempt}", "1")
         assert not re.search(r"[<{]", filled), f"teach this test to fill in {filled}"
         return "/" + filled.lstrip("/")

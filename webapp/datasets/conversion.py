@@ -24,11 +24,11 @@ from webapp.datasets.canonical import (
     arrow_type,
     content_hash,
     convert,
-    counts_of,
     group_of,
     schema_of,
 )
 from webapp.datasets.columns import Column, quoted
+from webapp.datasets.counting import Counting
 from webapp.datasets.limits import Limits
 from webapp.datasets.pictures import allow_pixels
 from webapp.datasets.preview import Preview
@@ -256,7 +256,7 @@ def _written(
             "Ask its operator.",
         )
     writers = {split: SplitWriter(output / f"{split}-00000-of-00001.parquet", schema) for split in SPLITS}
-    counts = {column.name: _Counts(column) for column in described if column.is_counted}
+    counting = Counting(described, SPLITS)
     preview = Preview(output, described)
     done = 0
     for file in staged:
@@ -268,8 +268,7 @@ def _written(
             for number, split in enumerate(SPLITS):
                 part = rows.filter(pa.array(where == number))
                 writers[split].write(part)
-                for name, counter in counts.items():
-                    counter.add(split, part.column(name))
+                counting.add(split, part)
                 preview.add(split, part)
             done += rows.num_rows
             report("writing", done, total)
@@ -281,7 +280,7 @@ def _written(
         {split: writer.path for split, writer in writers.items()},
         described,
         suggested.get("columns", {}),
-        {name: counter.as_json() for name, counter in counts.items()},
+        counting.counts(),
         scratch,
         problems,
     )
@@ -290,7 +289,7 @@ def _written(
         size_bytes=sum(path.stat().st_size for path in output.glob("*.parquet")),
         rows=total,
         splits=splits,
-        columns=[_as_json(column, counts.get(column.name)) for column in described],
+        columns=[counting.as_json(column) for column in described],
         suggested=suggested,
         preview=preview_rows,
         details={
@@ -373,35 +372,6 @@ def _check_rare(label: Column | None, totals: np.ndarray[Any, Any], problems: Pr
             column=label.name,
             count=len(rare),
         )
-
-
-class _Counts:
-    """How often each value of a column stands in each split."""
-
-    def __init__(self, column: Column) -> None:
-        self.column = column
-        self.names = [str(name) for name in column.names or column.values]
-        self.counts = {split: np.zeros(len(self.names) + 1, np.int64) for split in SPLITS}
-
-    def add(self, split: str, array: pa.Array) -> None:
-        self.counts[split] += counts_of(array, self.column)
-
-    def as_json(self) -> dict[str, dict[str, int]]:
-        return {
-            split: dict(zip(self.names, (int(count) for count in counts[:-1]), strict=True))
-            for split, counts in self.counts.items()
-        }
-
-
-def _as_json(column: Column, counts: _Counts | None) -> dict[str, Any]:
-    said: dict[str, Any] = {"name": column.name, "kind": column.kind, "nulls": column.nulls}
-    if column.distinct is not None:
-        said["distinct"] = column.distinct
-    if column.names:
-        said["names"] = column.names
-    if counts is not None:
-        said["counts"] = counts.as_json()
-    return said | column.facts
 
 
 def _how(

@@ -175,10 +175,13 @@ def _end_ready(
     """Store the files, then say in one transaction that they are there."""
     version_hash = converted["content_hash"]
     prefix = f"datasets/{dataset_id}/versions/{version_hash}"
+    stored: dict[str, dict[str, Any]] = {}
     for path in sorted(output.glob("*.parquet")):
+        stored[path.name] = {"size": path.stat().st_size, "sha256": storage.sha256_of(path)}
         storage.put(path, f"{prefix}/{path.name}", move=True)
     for path in sorted((output / "previews").glob("*")):
         storage.put(path, f"datasets/{dataset_id}/previews/{version_hash}/{path.name}", move=True)
+    converted["details"]["stored"] = stored  # of the bytes: the content hash is of the rows
     with transaction.atomic():
         mine = Dataset.objects.select_for_update().filter(pk=dataset_id, claimed_by=claim, status=INSPECTING)
         if mine.first() is not None:

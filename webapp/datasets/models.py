@@ -71,11 +71,13 @@ class DatasetVersion(models.Model):
     rows = models.BigIntegerField()
     splits = models.JSONField()  # {"train": rows, "validation": rows, "test": rows}
     # [{name, kind, nulls, distinct, …}]; kind: as docs/architecture.md lists them. Of classes: names [...],
-    # counts {split: {name: n}}. text: chars {mean, p50, p95, max}. The rest: Tally.facts.
+    # counts {split: {name: n}}. text: chars {mean, p50, p95, max}. text, integer, float: histogram {of, edges,
+    # counts {split: [n a bin, n beyond]}}. The rest: Tally.facts.
     columns = models.JSONField()
     suggested = models.JSONField(default=dict)  # {task, columns {role: column}, reason}
     preview = models.JSONField(default=list)  # first rows: [{column: value}], long text cut
-    details = models.JSONField(default=dict, blank=True)  # how the split was made, seed, dialect
+    # How the split was made, seed, dialect; stored {file name: {size, sha256}} of the Parquet files.
+    details = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:

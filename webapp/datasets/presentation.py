@@ -7,6 +7,7 @@ from typing import Any
 
 from django.urls import reverse
 
+from webapp.datasets.charting import Chart, chart_of
 from webapp.datasets.models import DatasetVersion
 from webapp.datasets.rows import LARGEST_RECORDING
 
@@ -24,16 +25,6 @@ KIND_ICONS = {
     "messages": "messages",
     "json": "code",
 }
-MOST_BARS = 30
-
-
-@dataclass(frozen=True)
-class Bar:
-    """How many rows have a value, in all and a split."""
-
-    name: str
-    total: int
-    splits: str
 
 
 @dataclass(frozen=True)
@@ -45,9 +36,8 @@ class ShownColumn:
     icon: str
     nulls: int
     facts: tuple[tuple[str, Any], ...]  # (what, number or text)
-    bars: tuple[Bar, ...]  # most frequent first
-    most: int  # of the longest bar
-    hidden: int  # values without a bar
+    chart: Chart | None
+    undrawn: bool  # it would have a chart, were its version made anew
 
 
 @dataclass(frozen=True)
@@ -66,10 +56,10 @@ class Cell:
 
 
 def shown_columns(version: DatasetVersion) -> list[ShownColumn]:
-    return [_column(column) for column in version.columns]
+    return [_column(column, version.splits) for column in version.columns]
 
 
-def _column(column: dict[str, Any]) -> ShownColumn:
+def _column(column: dict[str, Any], splits: dict[str, int]) -> ShownColumn:
     facts: list[tuple[str, Any]] = []
     if chars := column.get("chars"):
         facts += [("characters, typically", chars["p50"]), ("longest", chars["max"])]
@@ -80,16 +70,17 @@ def _column(column: dict[str, Any]) -> ShownColumn:
         facts.append(("on average", column["mean"]))
     if column.get("distinct") is not None:
         facts.append(("classes" if column["kind"] == "label" else "different", column["distinct"]))
-    bars = _bars(column.get("counts") or {})
+    chart = chart_of(column, splits)
     return ShownColumn(
         name=column["name"],
         kind=column["kind"],
         icon=KIND_ICONS.get(column["kind"], "columns"),
         nulls=column.get("nulls", 0),
         facts=tuple(facts),
-        bars=tuple(bars[:MOST_BARS]),
-        most=bars[0].total if bars else 0,
-        hidden=max(0, len(bars) - MOST_BARS),
+        chart=chart,
+        undrawn=chart is None
+        and "histogram" not in column
+        and column["kind"] in {"text", "integer", "float"},
     )
 
 
@@ -117,16 +108,6 @@ def _media_facts(column: dict[str, Any]) -> list[tuple[str, Any]]:
     if column.get("names") and column["kind"] != "label":
         facts.append(("classes", len(column["names"])))
     return facts
-
-
-def _bars(counts: dict[str, dict[str, int]]) -> list[Bar]:
-    names = {name for split in counts.values() for name in split}
-    bars = []
-    for name in names:
-        per_split = {split: numbers.get(name, 0) for split, numbers in counts.items()}
-        told = ", ".join(f"{number:,} {split}" for split, number in per_split.items())
-        bars.append(Bar(name, sum(per_split.values()), told))
-    return sorted(bars, key=lambda bar: (-bar.total, bar.name))
 
 
 def shown_rows(version: DatasetVersion) -> list[list[Cell]]:

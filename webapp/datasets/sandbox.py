@@ -10,14 +10,14 @@ MEMORY = "768MB"
 THREADS = 2
 
 
-def connect(scratch: Path, *paths: Path) -> duckdb.DuckDBPyConnection:
+def connect(scratch: Path, *paths: Path, memory: str = MEMORY) -> duckdb.DuckDBPyConnection:
     """A database in memory that may read `paths` and keep what does not fit into memory below `scratch`."""
     spill = scratch / "spill"
     spill.mkdir(exist_ok=True)
     connection = duckdb.connect(
         ":memory:",
         config={
-            "memory_limit": MEMORY,
+            "memory_limit": memory,
             "threads": THREADS,
             "temp_directory": str(spill),
             "autoinstall_known_extensions": "false",

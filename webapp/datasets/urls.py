@@ -1,6 +1,6 @@
 from django.urls import path
 
-from webapp.datasets import recording_views, views
+from webapp.datasets import browse_views, recording_views, views
 
 app_name = "datasets"
 urlpatterns = [
@@ -10,6 +10,9 @@ urlpatterns = [
     path("<int:pk>/", views.detail, name="detail"),
     path("<int:pk>/progress/", views.progress, name="progress"),
     path("<int:pk>/pictures/<slug:name>/", views.picture, name="picture"),
+    path("<int:pk>/rows/", browse_views.browse, name="browse"),
+    path("<int:pk>/rows/<slug:split>/<int:row>/<int:column>/", browse_views.row_picture, name="row_picture"),
+    path("<int:pk>/download/<slug:kind>/", browse_views.download, name="download"),
     path(
         "<int:pk>/recordings/<slug:split>/<int:row>/<int:column>/",
         recording_views.recording,

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 from webapp import storage
 from webapp.accounts.access import editor_required
 from webapp.datasets import deleting, intake, samples, suggestion
+from webapp.datasets.exporting import offered
 from webapp.datasets.forms import RenameForm, UploadForm
 from webapp.datasets.listing import DatasetFilter
 from webapp.datasets.models import Dataset
@@ -120,6 +121,7 @@ def _shown(dataset: Dataset) -> dict[str, object]:
         "tag": tag_of(dataset),
         "columns": shown_columns(version) if version else [],
         "rows": shown_rows(version) if version else [],
+        "exports": offered(version) if version else [],
         "split_story": split_story(version) if version else "",
         "task_title": needs.title if needs else "",
     }
