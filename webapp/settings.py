@@ -148,6 +148,7 @@ INSTALLED_APPS = [
     "webapp.accounts",
     "webapp.catalog",
     "webapp.datasets",
+    "webapp.uploads",
     "runs",
     "webapp",
     "django.contrib.auth",
@@ -245,6 +246,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 0  # every uploaded file goes to disk in chunks
 FILE_UPLOAD_HANDLERS = ["webapp.datasets.uploading.IncomingUploadHandler"]
 UPLOAD_MAX_BYTES = int(amount("TUNEBOARD_UPLOAD_MAX_BYTES", 20 * 2**30))
+UPLOAD_HOURS = amount("TUNEBOARD_UPLOAD_HOURS", 24)  # without a byte, until an upload is given up
+WORKSPACE_QUOTA_BYTES = int(amount("TUNEBOARD_WORKSPACE_QUOTA_BYTES", 0))  # of datasets and uploads; 0: none
 
 # -- Runs ---------------------------------------------------------------------------------------
 LEASE_SECONDS = amount("TUNEBOARD_LEASE_SECONDS", 60)
