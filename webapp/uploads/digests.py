@@ -49,8 +49,7 @@ def of_whole(upload: Upload) -> str:
     running = take(upload, upload.length)
     if running is not None:
         return str(running.hexdigest())
-    with storage.open_file(upload.key) as file:
-        hashed = hashlib.sha256()
-        while chunk := file.read(storage.CHUNK):
-            hashed.update(chunk)
+    hashed = hashlib.sha256()
+    for chunk in storage.chunks(upload.key):
+        hashed.update(chunk)
     return hashed.hexdigest()

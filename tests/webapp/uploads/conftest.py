@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ class Tus:
         return address.rsplit("/", 1)[1]
 
     def json(self, method: str, address: str, data: Any) -> Any:
-        return self._client.generic(method, address, data, content_type="application/json")
+        return self._client.generic(method, address, json.dumps(data), "application/json")
 
 
 @pytest.fixture

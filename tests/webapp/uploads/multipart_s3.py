@@ -36,7 +36,7 @@ class MultipartS3(FakeS3):
             def lost(self) -> None:
                 self.answer(404, b"<Error><Code>NoSuchUpload</Code></Error>")
 
-            def do_POST(self) -> None:
+            def do_POST(self) -> None:  # noqa: N802
                 key, asked = self.key(), self.asked()
                 if "uploads" in asked:
                     bucket._begun += 1
@@ -54,7 +54,7 @@ class MultipartS3(FakeS3):
                     bucket.objects[key] = b"".join(held[number] for number in wanted)
                     self.answer(200, b"<R><ETag>0</ETag></R>")
 
-            def do_PUT(self) -> None:
+            def do_PUT(self) -> None:  # noqa: N802
                 asked = self.asked()
                 source = self.headers.get("x-amz-copy-source")
                 if source:
@@ -75,9 +75,18 @@ class MultipartS3(FakeS3):
                 else:
                     super().do_PUT()
 
-            def do_GET(self) -> None:
+            def do_GET(self) -> None:  # noqa: N802
                 asked = self.asked()
-                if "uploadId" not in asked:
+                span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+                if span and (data := bucket.objects.get(self.key())) is not None:
+                    start, end = int(span[1]), int(span[2] or len(data) - 1)
+                    self.send_response(206)
+                    self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
+                    self.send_header("Content-Length", str(len(data[start : end + 1])))
+                    self.send_header("ETag", '"0"')
+                    self.end_headers()
+                    self.wfile.write(data[start : end + 1])
+                elif "uploadId" not in asked:
                     super().do_GET()
                 elif (held := bucket.parts.get(asked["uploadId"])) is None:
                     self.lost()
@@ -97,7 +106,7 @@ class MultipartS3(FakeS3):
                         f"<NextPartNumberMarker>{last}</NextPartNumberMarker>{told}</R>".encode(),
                     )
 
-            def do_DELETE(self) -> None:
+            def do_DELETE(self) -> None:  # noqa: N802
                 asked = self.asked()
                 if "uploadId" not in asked:
                     super().do_DELETE()
