@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import socket
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.conftest import Site
+from tests.faults.link import Link
 
 MINUTE = 60_000
 ROWS = 300_000
@@ -136,20 +138,32 @@ def test_a_reload_in_the_middle_costs_nothing_that_arrived(
     assert asked(site, token, "uploads") == []
 
 
-def test_a_connection_that_is_lost_is_taken_up_again(
-    context: BrowserContext, site: Site, token: str, large: Path
+def test_a_connection_that_is_cut_ten_times_is_taken_up_again_by_itself(
+    browser: Browser, site: Site, signed_in: Path, token: str, large: Path
 ) -> None:
+    port = int(site.address.rsplit(":", 1)[1])
+    link = Link(lambda: socket.create_connection(("localhost", port)))
+    context = browser.new_context(base_url=f"http://localhost:{link.port}", storage_state=signed_in)
     page = context.new_page()
     page.goto("/datasets/upload/")
-    slow(page, 2_000_000)
+    slow(page, 4_000_000)
     page.locator("input[type=file]").set_input_files(large)
     page.get_by_role("button", name="Upload", exact=True).click()
-    until_some_has_gone(page)
-    context.set_offline(True)
-    expect(page.locator("[data-sent-text]")).to_contain_text("What has arrived is kept", timeout=MINUTE)
-    context.set_offline(False)
+    begun = (site.home / "storage" / "uploads").glob("*/data")
+    page.wait_for_timeout(500)
+    kept = next(begun)
+    for cut in range(10):
+        while kept.stat().st_size < large.stat().st_size * (cut + 0.5) / 11:
+            page.wait_for_timeout(20)
+        link.become("cut")
+        if cut == 5:
+            expect(page.locator("[data-sent-text]")).to_contain_text("What has arrived is kept")
+        page.wait_for_timeout(100)
+        link.become("open")
     dataset = made(page, site, token)
     assert [file["sha256"] for file in dataset["files"]] == [digest(large)]
+    context.close()
+    link.close()
 
 
 def test_cancel_leaves_nothing_and_the_form_as_it_was(
