@@ -73,7 +73,7 @@ def upload(request: Request) -> HttpResponse:
                     form.add_error(field if field in form.fields else None, message)
             else:
                 return redirect("datasets:detail", dataset.pk)
-    chosen = set(form.data.getlist("upload")) if form.is_bound else set()
+    chosen = set(request.POST.getlist("upload"))
     mine = list(receiving.uploads_of(request.user, request.workspace))
     context = {
         "form": form,

@@ -237,6 +237,18 @@ def test_datasets_count_and_deleting_one_makes_room(folder: Path, tus: Tus, sett
     assert tus.announce(len(CSV))
 
 
+def test_the_page_about_storage_and_the_form_say_what_is_left(
+    folder: Path, tus: Tus, user: User, settings: Any
+) -> None:
+    client = Client()
+    client.force_login(user)
+    tus.announce(4_000)
+    assert "may keep" not in client.get("/storage/").content.decode()
+    settings.WORKSPACE_QUOTA_BYTES = 10_000
+    assert "<strong>6.0 KB</strong> are left" in client.get("/storage/").content.decode()
+    assert "6.0 KB of its 10.0 KB left" in client.get("/datasets/upload/").content.decode()
+
+
 def test_the_plain_form_is_held_to_the_quota_too(folder: Path, user: User, settings: Any) -> None:
     from django.core.files.uploadedfile import SimpleUploadedFile
 
