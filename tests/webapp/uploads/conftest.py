@@ -13,6 +13,7 @@ from django.test import Client
 
 from tests.webapp.test_storage import BUCKET
 from tests.webapp.uploads.multipart_s3 import MultipartS3
+from tests.webapp.uploads.served import Served
 from webapp import storage
 from webapp.accounts.models import ApiToken, Membership, User, Workspace
 from webapp.settings import storage_backend
@@ -66,6 +67,19 @@ def no_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker runs in these tests."""
     for module in ("intake", "inspection"):
         monkeypatch.setattr(f"webapp.datasets.{module}.publish", lambda pk: True)
+
+
+@pytest.fixture
+def served(transactional_db: None, tmp_path: Path) -> Iterator[Served]:
+    person = User.objects.create_user("ada")
+    place = Workspace.objects.create(name="Team", slug="team")
+    Membership.objects.create(user=person, workspace=place, role=Membership.Role.MEMBER)
+    running = Served(tmp_path, ApiToken.issue(person, place, "test")[1])
+    try:
+        running.start()
+        yield running
+    finally:
+        running.kill()
 
 
 class Tus:

@@ -22,25 +22,11 @@ import pytest
 
 from tests.faults.link import Link
 from tests.webapp.uploads.served import Served
-from webapp.accounts.models import ApiToken, Membership, User, Workspace
 from webapp.uploads.models import Upload
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SIZE = int(os.environ.get("TUNEBOARD_UPLOAD_TEST_MB") or 64) << 20
 PIECE = 1 << 20
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    person = User.objects.create_user("ada")
-    place = Workspace.objects.create(name="Team", slug="team")
-    Membership.objects.create(user=person, workspace=place, role=Membership.Role.MEMBER)
-    running = Served(tmp_path, ApiToken.issue(person, place, "test")[1])
-    try:
-        running.start()
-        yield running
-    finally:
-        running.kill()
 
 
 @pytest.fixture
