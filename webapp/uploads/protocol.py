@@ -13,8 +13,8 @@ import hashlib
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from typing import IO, Any
+from collections.abc import Callable
+from typing import IO
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
@@ -23,6 +23,7 @@ from django.utils.http import http_date
 from webapp.accounts.models import User, Workspace
 from webapp.api import ApiError
 from webapp.uploads import receiving
+from webapp.uploads.body import pieces
 from webapp.uploads.incoming import clean_name, incoming_folder
 from webapp.uploads.models import Upload
 
@@ -30,7 +31,6 @@ VERSION = "1.0.0"
 EXTENSIONS = "creation,creation-with-upload,expiration,checksum,termination"
 ALGORITHMS = {"sha1": hashlib.sha1, "sha256": hashlib.sha256}
 BYTES = "application/offset+octet-stream"
-CHUNK = 1 << 20
 MOST_METADATA = 4096  # characters of the header
 # Of collections and of single uploads; POST to a single one only with X-HTTP-Method-Override.
 COLLECTION_METHODS = ("OPTIONS", "POST")
@@ -138,11 +138,12 @@ def _append(request: HttpRequest, upload: Upload) -> HttpResponse:
 
 def _received(request: HttpRequest, upload: Upload, offset: int) -> Upload:
     """Raises ApiError where the bytes cannot be kept as they should be."""
+    length = _content_length(request)
     try:
         if wanted := request.headers.get("Upload-Checksum"):
             with _verified(request, *_checksum(wanted)) as spooled:
-                return receiving.receive(upload, offset, _pieces(spooled))
-        return receiving.receive(upload, offset, _pieces(request))
+                return receiving.receive(upload, offset, pieces(spooled, length))
+        return receiving.receive(upload, offset, pieces(request, length))
     except receiving.Moved as error:
         raise ApiError(
             409, "conflict", "Another request sends this upload; ask by HEAD where to go on."
@@ -157,17 +158,12 @@ def _received(request: HttpRequest, upload: Upload, offset: int) -> Upload:
         ) from error
 
 
-def _pieces(source: Any) -> Iterator[bytes]:
-    while piece := source.read(CHUNK):
-        yield piece
-
-
 def _verified(request: HttpRequest, algorithm: str, digest: bytes) -> IO[bytes]:
     """The body in a temporary file, once it is what the client meant to send: unverified bytes are never kept."""
     hashed = ALGORITHMS[algorithm]()
     spooled = tempfile.TemporaryFile(dir=incoming_folder())  # noqa: SIM115 – the caller closes it
     try:
-        for piece in _pieces(request):
+        for piece in pieces(request, _content_length(request)):
             hashed.update(piece)
             spooled.write(piece)
         if hashed.digest() != digest:

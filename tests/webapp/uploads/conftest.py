@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def served(transactional_db: None, tmp_path: Path) -> Iterator[Served]:
         yield running
     finally:
         running.kill()
+        shutil.rmtree(tmp_path / "storage", ignore_errors=True)  # pytest would keep it
 
 
 class Tus:

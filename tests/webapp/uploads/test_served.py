@@ -30,12 +30,13 @@ PIECE = 1 << 20
 
 
 @pytest.fixture
-def large(tmp_path: Path) -> Path:
+def large(tmp_path: Path) -> Iterator[Path]:
     path, draw = tmp_path / "large", random.Random(0)
     with path.open("wb") as file:
         for _ in range(SIZE // PIECE):
             file.write(draw.randbytes(PIECE))
-    return path
+    yield path
+    path.unlink()  # pytest would keep it
 
 
 def digest(path: Path) -> str:
