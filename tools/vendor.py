@@ -41,6 +41,7 @@ LIBRARIES = (
         "1.6.32",
         {"dist/uPlot.iife.min.js": "uPlot.iife.min.js", "dist/uPlot.min.css": "uPlot.min.css"},
     ),
+    Library("tus", "tus-js-client", "4.3.1", {"dist/tus.min.js": "tus.min.js"}),
     Library("tabler-icons", "@tabler/icons", "3.51.0", {}),
 )
 ICONS = LIBRARIES[-1]

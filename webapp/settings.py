@@ -151,6 +151,7 @@ INSTALLED_APPS = [
     "webapp.accounts",
     "webapp.catalog",
     "webapp.datasets",
+    "webapp.uploads",
     "runs",
     "webapp",
     "django.contrib.auth",
@@ -248,6 +249,8 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 10 * 2**20
 FILE_UPLOAD_MAX_MEMORY_SIZE = 0  # every uploaded file goes to disk in chunks
 FILE_UPLOAD_HANDLERS = ["webapp.datasets.uploading.IncomingUploadHandler"]
 UPLOAD_MAX_BYTES = int(amount("TUNEBOARD_UPLOAD_MAX_BYTES", 20 * 2**30))
+UPLOAD_HOURS = amount("TUNEBOARD_UPLOAD_HOURS", 24)  # without a byte, until an upload is given up
+WORKSPACE_QUOTA_BYTES = int(amount("TUNEBOARD_WORKSPACE_QUOTA_BYTES", 0))  # of datasets and uploads; 0: none
 BROWSE_DIR = HOME / "browse"  # copies of datasets that pages show, where storage is a bucket
 BROWSE_MAX_BYTES = int(amount("TUNEBOARD_BROWSE_MAX_BYTES", 20 * 2**30))
 DATASET_LIMITS = Limits(

@@ -31,6 +31,21 @@ def local_path(key: str) -> Path | None:
     return None
 
 
+def existing_path(key: str) -> Path:
+    """The same where storage is known to be a folder."""
+    path = local_path(key)
+    assert path is not None, "storage is a bucket"
+    return path
+
+
+def bucket_place(key: str) -> tuple[Any, dict[str, str]]:
+    """The S3 client of a storage that is a bucket, and what names a key to it."""
+    bucket: Any = default_storage
+    base = bucket.location.strip("/")
+    full = f"{base}/{key}" if base else key
+    return bucket.connection.meta.client, {"Bucket": bucket.bucket_name, "Key": full}
+
+
 def always() -> bool:
     """Nothing that would end a copy early."""
     return True
@@ -87,6 +102,25 @@ def put(path: Path, key: str, *, move: bool = False, go_on: Callable[[], bool] =
         partial.unlink(missing_ok=True)
 
 
+def copy(source: str, key: str) -> None:
+    """Another name for a stored file that nobody writes to any more: a link, or a copy that the bucket makes."""
+    target = local_path(key)
+    if target is None:
+        from boto3.s3.transfer import TransferConfig  # takes a while to import
+
+        client, place = bucket_place(key)
+        whole = TransferConfig(multipart_threshold=4 << 30, multipart_chunksize=512 << 20)
+        client.copy(bucket_place(source)[1], place["Bucket"], place["Key"], Config=whole)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(existing_path(source), target)
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        put(existing_path(source), key)  # a file system without links
+
+
 def get(key: str, path: Path) -> None:
     """Copy a stored file to a local path; FileNotFoundError if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,6 +139,18 @@ def size(key: str) -> int:
     if not default_storage.exists(key):
         raise FileNotFoundError(key)
     return int(default_storage.size(key))
+
+
+def chunks(key: str) -> Iterator[bytes]:
+    """A stored file from its beginning, a megabyte at a time: of an object in a bucket no more is ever here."""
+    path = local_path(key)
+    if path is None:
+        client, place = bucket_place(key)
+        yield from client.get_object(**place)["Body"].iter_chunks(CHUNK)
+        return
+    with path.open("rb") as source:
+        while chunk := source.read(CHUNK):
+            yield chunk
 
 
 def exists(key: str) -> bool:

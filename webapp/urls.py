@@ -10,11 +10,15 @@ from webapp.api import api, api_urls, docs, no_such_path
 from webapp.catalog.api import router as models_router
 from webapp.datasets.api import router as datasets_router
 from webapp.datasets.browse_api import router as rows_router
+from webapp.datasets.from_uploads import router as from_uploads_router
 from webapp.health import healthz
+from webapp.uploads.api import router as uploads_router
 
 api.add_router("models", models_router)
 api.add_router("datasets", datasets_router)
 api.add_router("datasets", rows_router)
+api.add_router("datasets", from_uploads_router)
+api.add_router("uploads", uploads_router)
 api.add_router("tasks", tasks_router)
 api.add_router("runs", runs_router)
 api.add_router("runs", controls_router)
@@ -27,6 +31,7 @@ urlpatterns = [
     path("accounts/", include("webapp.accounts.urls")),
     path("models/", include("webapp.catalog.urls")),
     path("datasets/", include("webapp.datasets.urls")),
+    path("uploads/", include("webapp.uploads.urls")),
     path("runs/", include("runs.urls")),
     path("notifications/", include("runs.notifications.urls")),
     path("storage/", include("runs.housekeeping.urls")),

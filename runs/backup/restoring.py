@@ -18,7 +18,7 @@ from webapp import storage
 from webapp.management.commands.up import write_privately
 
 Say = Callable[[str], None]
-OURS = ("runs", "datasets", "models")
+OURS = ("runs", "datasets", "models", "uploads")
 
 
 def restore(source: Path, say: Say, *, name: str | None = None, force: bool = False) -> Manifest:

@@ -21,6 +21,7 @@ from webapp import clock, storage
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion, UploadedFile
 from webapp.storage import Stored
+from webapp.uploads.models import Upload
 
 LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -85,6 +86,11 @@ class Rows:
         return set(UploadedFile.objects.values_list("storage_key", flat=True))
 
     @cached_property
+    def arriving(self) -> set[str]:
+        """Storage prefixes of uploads that come piece by piece."""
+        return {f"uploads/{pk}" for pk in Upload.objects.values_list("pk", flat=True)}
+
+    @cached_property
     def versions(self) -> set[tuple[int, str]]:
         return set(DatasetVersion.objects.values_list("dataset", "content_hash"))
 
@@ -128,6 +134,9 @@ def owner_of(key: str, rows: Rows) -> Orphan | None:
         return None if rows.datasets[number] == Dataset.Status.INSPECTING else _of_dataset(parts, key, rows)
     if _is_partial(parts[-1]):
         return Orphan(key, "A file that was never written to its end.")
+    if top == "uploads" and len(parts) > 2:
+        prefix = "/".join(parts[:2])
+        return None if prefix in rows.arriving else Orphan(prefix, "An upload that broke off.")
     if top == "incoming":
         return Orphan(key, "An upload that broke off.")
     if top == "models" and len(parts) > 2:

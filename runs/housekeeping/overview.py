@@ -15,6 +15,7 @@ from runs.models import HousekeepingReport, Removal, RetentionRule, StorageRemov
 from webapp import storage
 from webapp.accounts.models import User, Workspace
 from webapp.templatetags.ui import size
+from webapp.uploads.quota import Quota, quota_of
 
 REPORTS = 10
 REMOVALS = 50  # shown of one report
@@ -43,6 +44,10 @@ class StoragePage:
     @property
     def free(self) -> tuple[int, int] | None:
         return storage.free_space()
+
+    @property
+    def quota(self) -> Quota:
+        return quota_of(self.workspace)
 
     @cached_property
     def own_rule(self) -> RetentionRule | None:

@@ -15,6 +15,7 @@ from webapp import clock, storage
 from webapp.accounts.models import Workspace
 from webapp.datasets.models import Dataset
 from webapp.storage import Stored
+from webapp.uploads.models import Upload
 
 Kind = StorageUse.Kind
 OF_A_RUN = {"artifacts": Kind.FILES, "checkpoints": Kind.CHECKPOINTS, "logs": Kind.LOGS}
@@ -27,6 +28,9 @@ def measure(files: Iterable[Stored] | None = None) -> None:
     listed = storage.listing() if files is None else files
     workspace_of_run = dict(Run.objects.values_list("pk", "workspace"))
     workspace_of_dataset = dict(Dataset.objects.values_list("pk", "workspace"))
+    workspace_of_upload = {
+        str(pk): workspace for pk, workspace in Upload.objects.values_list("pk", "workspace")
+    }
     for file in listed:
         parts = file.key.split("/")
         number = int(parts[1]) if len(parts) > 2 and parts[1].isdecimal() else None
@@ -35,6 +39,8 @@ def measure(files: Iterable[Stored] | None = None) -> None:
             workspace, kind = workspace_of_run.get(number), OF_A_RUN.get(parts[2], Kind.OTHER)
         elif parts[0] == "datasets" and number is not None:
             workspace, kind = workspace_of_dataset.get(number), Kind.DATASETS
+        elif parts[0] == "uploads" and len(parts) > 2:
+            workspace, kind = workspace_of_upload.get(parts[1]), Kind.DATASETS
         cell = counted[workspace, kind]
         cell[0] += 1
         cell[1] += file.size

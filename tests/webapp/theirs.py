@@ -18,6 +18,7 @@ from webapp.accounts.people import create_user
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.secrets import seal
+from webapp.uploads.models import Upload
 
 SECRET = "zebra-crossing"  # in the name of everything that is not the stranger's
 
@@ -36,6 +37,7 @@ class Theirs:
     host: Worker  # everybody's: what runs on it is theirs
     channel: Channel
     delivery: Delivery
+    upload: Upload
 
     def path(self, route: str) -> str:
         """An address with the ids of what is here in the places of its converters."""
@@ -61,6 +63,7 @@ class Theirs:
         filled = filled.replace("<int:row>", "1").replace("<int:column>", "0")
         filled = filled.replace("{split}", "train").replace("{row}", "1").replace("{column}", "0")
         filled = filled.replace("<slug:kind>", "parquet").replace("{kind}", "parquet")
+        filled = filled.replace("<uuid:pk>", str(self.upload.pk)).replace("{upload_id}", str(self.upload.pk))
         filled = filled.replace("<int:attempt>", "1").replace("{attempt}", "1")
         assert not re.search(r"[<{]", filled), f"teach this test to fill in {filled}"
         return "/" + filled.lstrip("/")
@@ -136,9 +139,12 @@ def make_theirs(folder: Path) -> Theirs:
     assert Delivery.objects.filter(
         in_app=True, message__title=messages.TITLES["failed"].format(name=run.name)
     )
-    return Theirs(
-        workspace, owner, owner.memberships.get(), run, dataset, model, token, host, channel, delivery
+    upload = Upload.objects.create(
+        **common, name=f"{SECRET}.csv", length=len(SECRET), expires_at=timezone.now() + timedelta(1)
     )
+    storage.put(path, upload.key)
+    member = owner.memberships.get()
+    return Theirs(workspace, owner, member, run, dataset, model, token, host, channel, delivery, upload)
 
 
 def facts(theirs: Theirs) -> list[Any]:
@@ -155,6 +161,7 @@ def facts(theirs: Theirs) -> list[Any]:
             Workspace,
             BaseModel,
             Worker,
+            Upload,
         )
     ] + [User.objects.count(), theirs.run.events.count(), *_told(theirs)]
 
@@ -180,5 +187,6 @@ def facts_of(theirs: Theirs) -> list[Any]:
             (Membership, "workspace"),
             (Workspace, "pk"),
             (BaseModel, "workspace"),
+            (Upload, "workspace"),
         )
     ] + [theirs.run.events.count(), list(Worker.objects.values()), *_told(theirs)]

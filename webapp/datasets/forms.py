@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from django import forms
@@ -24,9 +25,19 @@ class FilesField(forms.FileField):
 
     def clean(self, data: Any, initial: Any = None) -> list[UploadedFile[bytes]]:
         files = data if isinstance(data, list | tuple) else [data] if data else []
-        if not files:
+        if not files and self.required:
             raise forms.ValidationError(f"Choose at least one file: {', '.join(all_extensions())}.")
         return list(files)
+
+
+class UploadsField(forms.Field):
+    """Ids of uploads, in their order."""
+
+    def clean(self, value: Any) -> list[uuid.UUID]:
+        try:
+            return [uuid.UUID(each) for each in value or []]
+        except ValueError as error:
+            raise forms.ValidationError("An upload is not there any more; choose its file again.") from error
 
 
 class UploadForm(forms.Form):
@@ -49,8 +60,12 @@ class UploadForm(forms.Form):
         help_text="If a column says train, validation or test for each row: its name. Else a split is made.",
     )
 
+    # Files that came piece by piece beforehand; then none has to come with the form.
+    upload = UploadsField(required=False, widget=forms.MultipleHiddenInput)
+
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.fields["file"].required = not (self.is_bound and self.data.get("upload"))
         self.fields["file"].widget.attrs |= {
             "accept": ",".join(all_extensions()),
             "data-limit": settings.UPLOAD_MAX_BYTES,
@@ -61,6 +76,11 @@ class UploadForm(forms.Form):
             ("", "Suggest one"),
             *((needs.slug, needs.title) for needs in suggestion.registered().values()),
         ]
+
+    def clean(self) -> dict[str, Any]:
+        for error in self.errors.pop("upload", []):  # a field that nobody sees
+            self.add_error("file", error)
+        return self.cleaned_data
 
     def request(self) -> dict[str, Any]:
         """As Dataset.request."""

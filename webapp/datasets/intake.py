@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import uuid
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.files import File
 from django.db import transaction
+from django.db.models import Sum
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
@@ -20,8 +22,10 @@ from webapp import storage
 from webapp.accounts.models import User, Workspace
 from webapp.datasets import suggestion
 from webapp.datasets.formats import all_extensions
-from webapp.datasets.models import Dataset, UploadedFile
-from webapp.datasets.uploading import IncomingFile, incoming_folder
+from webapp.datasets.models import Dataset, DatasetVersion, UploadedFile
+from webapp.datasets.uploading import ArrivedFile, IncomingFile
+from webapp.uploads import quota, receiving
+from webapp.uploads.incoming import clean_name, incoming_folder
 
 log = logging.getLogger(__name__)
 INSPECT = "datasets.inspect"
@@ -49,6 +53,7 @@ def create_dataset(
     """Keep the files and have them inspected. Raises IntakeError; then nothing is kept."""
     asked = checked_request(request or {})
     _check_files(files)
+    _check_quota(workspace, files)
     names = [clean_name(file.name or "") for file in files]
     title = " ".join(name.split())[:200] or Path(names[0]).stem[:200]
     dataset: Dataset | None = None
@@ -72,6 +77,34 @@ def create_dataset(
     return dataset
 
 
+def create_of_uploads(
+    *,
+    workspace: Workspace,
+    user: User,
+    uploads: Sequence[uuid.UUID],
+    name: str = "",
+    request: dict[str, Any] | None = None,
+) -> Dataset:
+    """The same of files that came piece by piece. Raises IntakeError; then the uploads stay as they are."""
+    try:
+        whole = receiving.find_whole(user, workspace, list(dict.fromkeys(uploads)))
+        with transaction.atomic():
+            receiving.lock(whole)
+            files = [ArrivedFile(upload) for upload in whole]
+            dataset = create_dataset(workspace=workspace, user=user, files=files, name=name, request=request)
+            receiving.release(whole)
+    except receiving.Refused as error:
+        raise IntakeError({"file": str(error)}) from error
+    return dataset
+
+
+def held_bytes(workspace: Workspace) -> int:
+    """What datasets of a workspace take, of its quota: files as they came, and their versions."""
+    files = UploadedFile.objects.filter(dataset__workspace=workspace).aggregate(all=Sum("size"))["all"]
+    versions = DatasetVersion.objects.filter(dataset__workspace=workspace)
+    return (files or 0) + (versions.aggregate(all=Sum("size_bytes"))["all"] or 0)
+
+
 def publish_on_commit(dataset: Dataset) -> None:
     """Wake a worker for the inspection once the row can be seen."""
     pk = dataset.pk
@@ -88,16 +121,6 @@ def publish(dataset_id: int) -> bool:
         log.warning("The broker cannot be reached (%s); the dispatcher will send this again.", error)
         return False
     return True
-
-
-def clean_name(name: str) -> str:
-    """A file's name as its owner calls it: no path, no control or direction marks, at most 200 characters."""
-    base = name.replace("\\", "/").rsplit("/", 1)[-1]
-    printable = "".join(c for c in base if c.isprintable()).strip()
-    if len(printable) <= 200:
-        return printable or "unnamed"
-    suffix = PurePosixPath(printable).suffix[:20]
-    return printable[: 200 - len(suffix)] + suffix
 
 
 def checked_request(request: dict[str, Any]) -> dict[str, Any]:
@@ -147,11 +170,21 @@ def _check_files(files: Sequence[File[bytes]]) -> None:
         )
 
 
+def _check_quota(workspace: Workspace, files: Sequence[File[bytes]]) -> None:
+    """Of files that came in one request; what came piece by piece was counted before it came."""
+    wanted = sum(file.size or 0 for file in files if not isinstance(file, ArrivedFile))
+    if wanted and (reason := quota.refusal(workspace, wanted)):
+        raise IntakeError({"file": reason}, status=413)
+
+
 def _keep(dataset: Dataset, number: int, file: File[bytes], name: str) -> None:
     """Into storage under a key of ours: nothing of the name that people chose, but a known extension."""
     extension = Path(name).suffix.lower()
     key = f"datasets/{dataset.pk}/uploads/{number}{extension if extension in all_extensions() else ''}"
-    if isinstance(file, IncomingFile):
+    if isinstance(file, ArrivedFile):
+        size, digest = file.upload.length, file.sha256
+        storage.copy(file.upload.key, key)
+    elif isinstance(file, IncomingFile):
         size, digest = file.size or 0, file.sha256
         storage.put(file.path, key, move=True)
     else:

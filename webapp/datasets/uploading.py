@@ -13,23 +13,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from django.conf import settings
+from django.core.files import File
 from django.core.files.uploadedfile import UploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 
-from webapp import storage
+from webapp.uploads import receiving
+from webapp.uploads.incoming import incoming_folder
+from webapp.uploads.models import Upload
 
 ABANDONED_SECONDS = 24 * 3600
 
 
-def incoming_folder() -> Path:
-    """Where files stand while they arrive: on the storage's disk if it has one."""
-    folder = storage.local_path("incoming") or settings.HOME / "incoming"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
 def clear_abandoned() -> None:
-    """Remove what a web process left when it was killed in the middle of an upload."""
+    """Remove what a web process left when it was killed in the middle of an upload, and uploads that expired."""
+    receiving.remove_expired()
     for path in incoming_folder().iterdir():
         if path.is_file() and path.stat().st_mtime < time.time() - ABANDONED_SECONDS:
             path.unlink(missing_ok=True)
@@ -50,6 +47,14 @@ class IncomingFile(UploadedFile):  # type: ignore[type-arg]
     def close(self) -> None:
         super().close()
         self.path.unlink(missing_ok=True)
+
+
+class ArrivedFile(File):  # type: ignore[type-arg]
+    """An upload that came piece by piece and is whole. Its bytes are not opened: storage names them anew."""
+
+    def __init__(self, upload: Upload) -> None:
+        super().__init__(None, upload.name)
+        self.upload, self.size, self.sha256 = upload, upload.length, upload.sha256
 
 
 class TooLarge(StopUpload):

@@ -21,6 +21,7 @@ from webapp.datasets.preview import content_type
 from webapp.datasets.rows import asked_row
 from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
+from webapp.uploads import quota, receiving
 
 PAGE = 30
 
@@ -67,19 +68,41 @@ def upload(request: Request) -> HttpResponse:
             form.add_error("file", "Together the files are over the limit of this server. Upload fewer rows.")
         elif form.is_valid():
             try:
-                dataset = intake.create_dataset(
-                    workspace=request.workspace,
-                    user=request.user,
-                    files=form.cleaned_data["file"],
-                    name=form.cleaned_data["name"],
-                    request=form.request(),
-                )
+                dataset = _made(request, form)
             except intake.IntakeError as error:
                 for field, message in error.fields.items():
                     form.add_error(field if field in form.fields else None, message)
             else:
                 return redirect("datasets:detail", dataset.pk)
-    return render(request, "datasets/upload.html", {"form": form}, status=422 if form.errors else 200)
+    chosen = set(request.POST.getlist("upload"))
+    mine = list(receiving.uploads_of(request.user, request.workspace))
+    context = {
+        "form": form,
+        "arrived": [each for each in mine if each.is_whole and str(each.pk) in chosen],
+        "unfinished": [each for each in mine if str(each.pk) not in chosen],
+        "quota": quota.quota_of(request.workspace),
+    }
+    return render(request, "datasets/upload.html", context, status=422 if form.errors else 200)
+
+
+def _made(request: Request, form: UploadForm) -> Dataset:
+    """Of files that came piece by piece before the form, or of those that came with it."""
+    said = form.cleaned_data
+    if said["upload"]:
+        return intake.create_of_uploads(
+            workspace=request.workspace,
+            user=request.user,
+            uploads=said["upload"],
+            name=said["name"],
+            request=form.request(),
+        )
+    return intake.create_dataset(
+        workspace=request.workspace,
+        user=request.user,
+        files=said["file"],
+        name=said["name"],
+        request=form.request(),
+    )
 
 
 @require_POST

@@ -1,0 +1,67 @@
+"""Uploads where storage is a folder: the file is what it will be, and as long as what has arrived."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from webapp import storage
+from webapp.uploads.models import Upload
+from webapp.uploads.stores import Gone, Moved, Writer
+
+
+class Folder:
+    """As stores.Store. What the file holds is the truth, whatever the row says."""
+
+    def begin(self, upload: Upload) -> None:
+        path = storage.existing_path(upload.key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def offset(self, upload: Upload) -> int:
+        try:
+            with storage.existing_path(upload.key).open("rb") as file:
+                os.fsync(file.fileno())
+                return os.fstat(file.fileno()).st_size
+        except FileNotFoundError as error:
+            raise Gone from error
+
+    def writer(self, upload: Upload, offset: int) -> Writer:
+        return _FileWriter(upload, offset)
+
+    def finish(self, upload: Upload) -> None:
+        """The file is whole as it is."""
+
+    def remove(self, upload: Upload) -> None:
+        storage.delete_under(upload.prefix)
+
+
+class _FileWriter:
+    def __init__(self, upload: Upload, offset: int) -> None:
+        try:
+            self._file = storage.existing_path(upload.key).open("r+b", buffering=0)
+        except FileNotFoundError as error:
+            raise Gone from error
+        self.offset = offset
+
+    def append(self, data: bytes) -> None:
+        descriptor = self._file.fileno()
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            found = os.fstat(descriptor)
+            if not found.st_nlink:
+                raise Gone
+            if found.st_size != self.offset:
+                raise Moved
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(descriptor, view, self.offset)
+                self.offset += written
+                view = view[written:]
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> int:
+        with self._file:
+            os.fsync(self._file.fileno())
+        return self.offset
