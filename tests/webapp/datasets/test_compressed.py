@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +31,6 @@ def parquet() -> bytes:
     target = io.BytesIO()
     rows = [json.loads(line) for line in JSONL.splitlines()]
     pq.write_table(pa.Table.from_pylist(rows), target)
-    return target.getvalue()
-
-
-def tar() -> bytes:
-    target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w") as archive:
-        info = tarfile.TarInfo("a.csv")
-        info.size = len(CSV)
-        archive.addfile(info, io.BytesIO(CSV))
     return target.getvalue()
 
 
@@ -82,7 +72,6 @@ def test_names_tell_the_splits_of_compressed_files_too(convert: Any) -> None:
         ("with something behind it", gzip.compress(CSV) + b"something", "damaged", "cut off or damaged"),
         ("compressed twice", gzip.compress(gzip.compress(CSV)), "nested_archive", "compressed once more"),
         ("compressed in two ways", zstd(gzip.compress(CSV)), "nested_archive", "compressed once more"),
-        ("a tar", gzip.compress(tar()), "not_a_table", "tar archive"),
         ("a program", gzip.compress(b"\x7fELF" + bytes(200)), "not_a_table", "a program"),
         ("of nothing", gzip.compress(b""), "empty", "is empty"),
         ("of a bad row", gzip.compress(CSV + b'"open,no\n' + CSV), "unclosed_quote", "Line 3,002"),
