@@ -11,8 +11,13 @@ MAKE = """
 from runs.models import Checkpoint, Run
 from webapp.accounts.models import Workspace
 from webapp.catalog.models import BaseModel
-run = Run.objects.create(workspace=Workspace.objects.first(), name="Menu", base_model=BaseModel.objects.first(),
-    dataset_name="d", dataset_hash="a" * 64, task="text-classification", method="full", columns={}, status="paused",
+from webapp.datasets.models import Dataset, DatasetVersion
+workspace = Workspace.objects.first()
+dataset = Dataset.objects.create(workspace=workspace, name="d", status="ready")
+version = DatasetVersion.objects.create(dataset=dataset, content_hash="a" * 64, storage_prefix="x", size_bytes=1,
+    rows=9, splits={"train": 9}, columns=[])
+run = Run.objects.create(workspace=workspace, name="Menu", base_model=BaseModel.objects.first(),
+    dataset_version=version, dataset_name="d", dataset_hash="a" * 64, task="text-classification", method="full", columns={}, status="paused",
     settings={"num_train_epochs": 3.0, "max_steps": -1}, step=9, total_steps=20)
 Checkpoint.objects.create(run=run, step=9, storage_prefix="x", size_bytes=1)
 print("made", run.pk)
