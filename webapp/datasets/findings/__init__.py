@@ -93,19 +93,29 @@ def look(
 
     `label_counts`: {column: {split: {class: rows}}}.
     """
-    connection = connect(scratch, *files.values())
+    rows = open_rows({split: [path] for split, path in files.items()}, columns, roles, scratch)
     try:
-        splits = _view(connection, files, columns)
-        rows = Rows(connection, columns, roles, splits)
         rows.label_counts = label_counts.get(rows.label.name, {}) if rows.label else {}
         for find in all_looks():
             find(rows, problems.add)
     finally:
+        rows.connection.close()
+
+
+def open_rows(
+    files: dict[str, list[Path]], columns: list[Column], roles: dict[str, str], scratch: Path
+) -> Rows:
+    """The rows of Parquet files, to be asked; the caller closes the connection."""
+    connection = connect(scratch, *(path for paths in files.values() for path in paths))
+    try:
+        return Rows(connection, columns, roles, _view(connection, files, columns))
+    except BaseException:
         connection.close()
+        raise
 
 
 def _view(
-    connection: duckdb.DuckDBPyConnection, files: dict[str, Path], columns: list[Column]
+    connection: duckdb.DuckDBPyConnection, files: dict[str, list[Path]], columns: list[Column]
 ) -> dict[str, int]:
     names = ", ".join(
         f"{quoted(column.name)}.bytes AS {quoted(column.name)}"
@@ -114,13 +124,15 @@ def _view(
         for column in columns
     )
     selects, splits = [], {}
-    for split, path in files.items():
-        source = "read_parquet('" + str(path).replace("'", "''") + "', file_row_number = true)"
-        selects.append(
-            f'SELECT \'{split}\' AS "*split", file_row_number + 1 AS "*row", {names} FROM {source}'
-        )
-        counted = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
-        splits[split] = int(counted[0]) if counted else 0
+    for split, paths in files.items():
+        splits[split] = 0
+        for path in paths:
+            source = "read_parquet('" + str(path).replace("'", "''") + "', file_row_number = true)"
+            selects.append(
+                f'SELECT \'{split}\' AS "*split", file_row_number + {splits[split] + 1} AS "*row", {names} FROM {source}'
+            )
+            counted = connection.execute(f"SELECT count(*) FROM {source}").fetchone()
+            splits[split] += int(counted[0]) if counted else 0
     connection.execute(f"CREATE VIEW rows AS {' UNION ALL '.join(selects)}")
     return splits
 
