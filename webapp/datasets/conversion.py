@@ -50,6 +50,7 @@ class Order:
     request: dict[str, Any] = field(default_factory=dict)  # as Dataset.request
     tasks: list[dict[str, Any]] = field(default_factory=list)  # suggestion.as_json of each
     limits: dict[str, int] = field(default_factory=dict)  # as limits.Limits; the rest as it is there
+    kinds: dict[str, str] = field(default_factory=dict)  # {column: kind}, as staging.stage_all
 
 
 @dataclass
@@ -85,6 +86,7 @@ def convert_files(order: Order, output: Path, scratch: Path, report: Report) -> 
         limits,
         named,
         suggestion.can_use_messages(asked.get("task", ""), tasks),
+        order.kinds,
     )
     schema, textual = unified(staged, problems)
     _check_asked(schema, asked)
