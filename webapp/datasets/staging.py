@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from webapp.datasets import layouts
 from webapp.datasets.archives import is_archive, unpack
 from webapp.datasets.formats import parallel, recognise
-from webapp.datasets.formats.common import JSON_FIELD, MAX_COLUMNS, Opened, Source, kind_of
+from webapp.datasets.formats.common import JSON_FIELD, MAX_COLUMNS, Opened, Source, is_settled, kind_of
 from webapp.datasets.layouts.common import Place
 from webapp.datasets.limits import Limits
 from webapp.datasets.problems import Problems, Refused
@@ -58,11 +58,13 @@ def stage_all(
     limits: Limits,
     asked: frozenset[str] = frozenset(),
     conversations: bool = True,
+    kinds: dict[str, str] | None = None,
     *,
     joins: bool = False,
 ) -> list[Staged]:
     """Read every file, and what is in every archive; raises Refused for the first that cannot be used.
 
+    `kinds` ({column: kind}) are of files of ours that do not say them: they were stored before that was noted.
     `joins`: rows to train on are there already, so that files of one other split need none with them.
     """
     splits = [split_of_name(name) for _, name in files]
@@ -82,6 +84,7 @@ def stage_all(
                 split=split,
                 asked=asked,
                 conversations=conversations,
+                kinds=kinds or {},
                 together=tuple(name for _, name in files),
             )
         )
@@ -210,8 +213,10 @@ def unified(staged: list[Staged], problems: Problems) -> tuple[pa.Schema, set[st
 
 
 def _common(known: pa.Field, item: pa.Field, file: Staged, problems: Problems) -> pa.Field:
-    if known.type == item.type and (kind_of(known) == kind_of(item) or kind_of(known) == "label"):
+    if known.type == item.type and kind_of(known) == "label":
         return known  # classes that are known by their names take more of them
+    if known.type == item.type and kind_of(known) == kind_of(item):
+        return item if is_settled(known) else known  # text stays text only where every file says so
     if pa.types.is_null(known.type) or pa.types.is_null(item.type):
         return item if pa.types.is_null(known.type) else known
     numbers = {known.type, item.type}

@@ -93,7 +93,12 @@ def convert(tmp_path: Path) -> Any:
     """
     count = 0
 
-    def run(*files: tuple[str, bytes], limits: dict[str, int] | None = None, **request: Any) -> Converted:
+    def run(
+        *files: tuple[str, bytes],
+        limits: dict[str, int] | None = None,
+        kinds: dict[str, str] | None = None,
+        **request: Any,
+    ) -> Converted:
         nonlocal count
         count += 1
         folder = tmp_path / str(count)
@@ -103,7 +108,7 @@ def convert(tmp_path: Path) -> Any:
         for number, (name, data) in enumerate(files):
             (folder / "in" / str(number)).write_bytes(data)
             given.append((str(folder / "in" / str(number)), name))
-        order = Order(given, request, limits=limits or {})
+        order = Order(given, request, limits=limits or {}, kinds=kinds or {})
         try:
             made = convert_files(order, folder / "output", folder / "scratch", lambda *_: None)
             made.problems = [

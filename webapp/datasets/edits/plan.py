@@ -102,12 +102,13 @@ def stage_parent(
 ) -> list[Staged]:
     """The rows that stay, in scratch Parquet, a file of each split that they are in now."""
     staged = []
+    kinds = {column.name: column.kind for column in parent.columns}
     for split, paths in parent.files.items():
         first = 0
         for place, path in enumerate(paths):
             scratch = parent.scratch / f"parent-{split}-{place}"
             scratch.mkdir()
-            source = Source(path, f"{split}.parquet", scratch=scratch, limits=limits)
+            source = Source(path, f"{split}.parquet", scratch=scratch, limits=limits, kinds=kinds)
             rows = pq.read_metadata(path).num_rows
             here = slice(first, first + rows)
             for target in SPLITS:
@@ -140,8 +141,12 @@ def edited(opened: Opened, keep: NDArray[np.bool_], plan: Plan, parent: Parent) 
     names = {column: _new_names(parent.column(column).names, to) for column, to in plan.classes.items()}
     class_names = {**opened.class_names, **{name: new for name, new in names.items() if new}}
     fields = list(opened.schema)
+
+    def is_coded(item: pa.Field) -> bool:
+        return item.name in class_names and bool(pa.types.is_integer(item.type))
+
     if plan.adds:  # classes of other files come to them: as text, until all are known
-        fields = [field_of(each.name, "label") if each.name in class_names else each for each in fields]
+        fields = [field_of(each.name, "label") if is_coded(each) else each for each in fields]
     schema = pa.schema(fields)
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -159,7 +164,7 @@ def edited(opened: Opened, keep: NDArray[np.bool_], plan: Plan, parent: Parent) 
                     )
                 if item.name in plan.rewrite:
                     array = plan.rewrite[item.name](array)
-                if plan.adds and item.name in class_names:
+                if plan.adds and is_coded(item):
                     array = _named(array, class_names[item.name])
                 arrays.append(array)
             yield pa.RecordBatch.from_arrays(arrays, schema=schema)
