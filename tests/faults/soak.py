@@ -98,7 +98,9 @@ def soak(minutes: float, seed: int, home: Path) -> Figures:
             kind = chance.choice(kinds)
             if kind != "trainer_killed":
                 FAULTS[kind](fleet, chance)
-            elif not kill_a_trainer(fleet, chance):  # the fault itself would submit more runs than are counted
+            elif not kill_a_trainer(
+                fleet, chance
+            ):  # the fault itself would submit more runs than are counted
                 continue
             figures.faults[kind] += 1
         submitting.join(120)

@@ -172,9 +172,9 @@ def _make(change: Change, claim: str, folder: Path) -> None:
     _end_done(change, claim, converted | {"problems": problems}, output)
 
 
-def _files(version: DatasetVersion, folder: Path) -> dict[str, list[str]]:
-    """{split: local paths} of the version's Parquet files."""
-    found: dict[str, list[str]] = {}
+def _files(version: DatasetVersion, folder: Path) -> dict[str, str]:
+    """{split: local path} of the version's Parquet files."""
+    found: dict[str, str] = {}
     for number, shard in enumerate(shards_of(version)):
         path = storage.local_path(shard.key)
         if path is None:
@@ -184,7 +184,7 @@ def _files(version: DatasetVersion, folder: Path) -> dict[str, list[str]]:
             except FileNotFoundError:
                 found = {}
                 break
-        found.setdefault(shard.split, []).append(str(path))
+        found[shard.split] = str(path)
     if set(found) != set(version.splits):
         raise Refused(
             "version_missing",

@@ -6,10 +6,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from webapp.datasets.edits.rows import LEAKS, OF_A_COLUMN
 from webapp.datasets.models import DatasetVersion
 
 OTHER = "other"
+ENOUGH = 3  # rows of a class; with fewer it is rare (writing.py)
 Column = dict[str, Any]
+NEEDED = dict.fromkeys(LEAKS, ("split",)) | dict.fromkeys(OF_A_COLUMN, ("column",))
 
 
 @dataclass(frozen=True)
@@ -27,30 +30,32 @@ class Fix:
 def fixes_of(problem: dict[str, Any], version: DatasetVersion) -> list[Fix]:
     """Those of one finding, the most usual first; none where a person has to decide what is right."""
     column = next((each for each in version.columns if each["name"] == problem.get("column")), None)
-    match problem["code"]:
-        case "leakage":
-            return [Fix("Drop them from the rows to train on", {"op": "drop_leaks"})]
-        case "near_leakage":
-            return [Fix("Drop them from the rows to train on", {"op": "drop_leaks", "nearly": True})]
-        case "duplicates":
-            return [Fix("Keep one of each", {"op": "drop_repeats"})]
-        case "near_duplicates":
-            return [Fix("Keep one of each", {"op": "drop_repeats", "nearly": True})]
+    code = problem["code"]
+    found = {
+        "op": "drop_found",
+        "code": code,
+        **{
+            name: problem[name]
+            for name in ("column", "split")
+            if problem.get(name) and name in NEEDED.get(code, ())
+        },
+    }
+    match code:
+        case "leakage" | "near_leakage" | "similar_leakage":
+            return [Fix("Drop them from the rows to train on", found)]
+        case "duplicates" | "near_duplicates" | "similar_texts":
+            return [Fix("Keep one of each", found)]
         case "conflicting_labels":
-            return [Fix("Drop these rows", {"op": "drop_conflicts"})]
-        case "short_texts" if column:
-            return [Fix("Drop these rows", {"op": "drop_short", "column": column["name"]})]
-        case "missing_values" if column:
-            return [Fix("Drop these rows", {"op": "drop_empty", "column": column["name"]})]
+            return [Fix("Drop these rows", found)]
+        case "short_texts" | "missing_values" if column:
+            return [Fix("Drop these rows", found)]
         case "unbalanced" if column:
             return _caps(column)
         case "rare_classes" if column:
             return _rare(column)
-        case code if code.startswith("personal_") and column:
-            return [
-                Fix("Mask them in the rows", {"op": "mask_personal", "column": column["name"]}),
-                Fix("Drop these rows", {"op": "drop_personal", "column": column["name"]}),
-            ]
+        case "personal_email" | "personal_telephone" | "personal_card" if column:
+            mask = {"op": "mask_personal", "column": column["name"]}
+            return [Fix("Mask them in the rows", mask), Fix("Drop these rows", found)]
     return []
 
 
@@ -77,11 +82,11 @@ def _caps(column: Column) -> list[Fix]:
 
 def _rare(column: Column) -> list[Fix]:
     counts = _counts(column)
-    rare = sorted(name for name, count in counts.items() if count < 3)
+    rare = sorted(name for name, count in counts.items() if count < ENOUGH)
     if not rare or len(counts) - len(rare) < 1:
         return []
     fixes = []
-    if len(rare) > 1 and OTHER not in counts:
+    if len(rare) > 1 and sum(counts[name] for name in rare) >= ENOUGH and OTHER not in counts:
         merge = {"op": "merge_labels", "column": column["name"], "labels": rare, "into": OTHER}
         fixes.append(Fix(f"Join them as “{OTHER}”", merge))
     if len(counts) - len(rare) > 1:

@@ -49,21 +49,24 @@ def finish() -> Change:
 def test_the_button_beside_a_finding_makes_a_version(client: Client, dataset: Dataset) -> None:
     before = page(client, dataset)
     assert "Drop these rows" in before and "Versions" not in before
-    asked = json.dumps({"op": "drop_empty", "column": "label"})
+    asked = json.dumps({"op": "drop_found", "code": "missing_values", "column": "label"})
     assert f'value="{asked}"' in before.replace("&quot;", '"')
     response = client.post(f"/datasets/{dataset.pk}/changes/", {"change": asked})
     assert response.status_code == 302
     during = page(client, dataset)
-    assert "Dropping rows that have no “label”" in during and "every 1s" in during
+    assert "Dropping rows without “label”" in during and "every 1s" in during
     assert "Drop these rows" not in during  # one at a time
     assert finish().status == Change.Status.DONE
     after = page(client, dataset)
-    assert "Dropped 6 rows that had no “label”." in after and "every 1s" not in after
+    assert "Dropped 6 rows without “label”." in after and "every 1s" not in after
     assert "Version 2" in after and "for new runs" in after and "Drop these rows" not in after
 
 
 def test_an_older_version_is_shown_and_can_be_used_again(client: Client, dataset: Dataset) -> None:
-    client.post(f"/datasets/{dataset.pk}/changes/", {"change": '{"op": "drop_empty", "column": "label"}'})
+    client.post(
+        f"/datasets/{dataset.pk}/changes/",
+        {"change": '{"op": "drop_found", "code": "missing_values", "column": "label"}'},
+    )
     finish()
     old = page(client, dataset, "?version=1")
     assert (
@@ -86,13 +89,19 @@ def test_what_cannot_be_asked_for_is_said(client: Client, dataset: Dataset) -> N
 
 def test_a_change_that_was_refused_says_why(client: Client, inspected: Inspected) -> None:
     dataset = inspected(("animals.csv", animals()))
-    client.post(f"/datasets/{dataset.pk}/changes/", {"change": '{"op": "drop_empty", "column": "label"}'})
+    client.post(
+        f"/datasets/{dataset.pk}/changes/",
+        {"change": '{"op": "drop_found", "code": "missing_values", "column": "label"}'},
+    )
     finish()
     assert "This changes nothing" in page(client, dataset)
 
 
 def test_viewers_see_versions_and_change_nothing(viewer: User, client: Client, dataset: Dataset) -> None:
-    client.post(f"/datasets/{dataset.pk}/changes/", {"change": '{"op": "drop_empty", "column": "label"}'})
+    client.post(
+        f"/datasets/{dataset.pk}/changes/",
+        {"change": '{"op": "drop_found", "code": "missing_values", "column": "label"}'},
+    )
     finish()
     client.force_login(viewer)
     seen = page(client, dataset, "?version=1")

@@ -95,9 +95,9 @@ def test_dropped_rows_go_and_the_parent_stays_as_it_was(inspected: Inspected, us
 def test_rows_without_a_value_go(inspected: Inspected) -> None:
     rows = [(f"example {n} of a text", "" if n % 10 == 0 else ANIMALS[n % 3]) for n in range(60)]
     dataset = inspected(("animals.csv", table(rows, "text", "label")))
-    version = changed(dataset, op="drop_empty", column="label")
+    version = changed(dataset, op="drop_found", code="missing_values", column="label")
     assert version.rows == 54 and "missing_values" not in {each["code"] for each in version.problems}
-    assert version.change["says"] == "Dropped 6 rows that had no “label”."
+    assert version.change["says"] == "Dropped 6 rows without “label”."
 
 
 def test_classes_are_joined_under_a_name(inspected: Inspected) -> None:
@@ -178,7 +178,7 @@ def test_files_that_cannot_be_added_leave_nothing_behind(inspected: Inspected) -
 
 def test_what_changes_nothing_or_leaves_nothing_is_refused(inspected: Inspected) -> None:
     dataset = inspected(("animals.csv", animals()))
-    assert refused(dataset, op="drop_empty", column="label") == "no_change"
+    assert refused(dataset, op="drop_found", code="missing_values", column="label") == "no_change"
     rows = [(f"example {n}", "only") for n in range(30)]
     other = inspected(("only.csv", table([(None, text) for text, _ in rows], "gone", "text")))
     assert other.version is not None and [column["name"] for column in other.version.columns] == ["text"]
@@ -195,7 +195,11 @@ def test_what_changes_nothing_or_leaves_nothing_is_refused(inspected: Inspected)
         ({"op": "drop_rows", "split": "train", "rows": ["1; DROP"]}, "rows"),
         ({"op": "drop_rows", "split": "else", "rows": [1]}, "split"),
         ({"op": "drop_rows", "split": "train", "rows": [1], "more": 1}, "more"),
-        ({"op": "drop_empty", "column": 'x" OR 1'}, "column"),
+        ({"op": "drop_found", "code": "missing_values", "column": 'x" OR 1'}, "column"),
+        ({"op": "drop_found", "code": "unbalanced"}, "code"),
+        ({"op": "drop_found", "code": "leakage", "split": "train"}, "split"),
+        ({"op": "drop_found", "code": "short_texts", "column": "label"}, "column"),
+        ({"op": "mask_personal", "column": "label"}, "column"),
         ({"op": "merge_labels", "column": "text", "labels": ["cat"], "into": "x"}, "column"),
         ({"op": "merge_labels", "column": "label", "labels": ["owl"], "into": "x"}, "labels"),
         ({"op": "merge_labels", "column": "label", "labels": ["cat"], "into": "x" * 101}, "into"),

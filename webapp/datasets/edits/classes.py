@@ -10,7 +10,7 @@ import numpy as np
 from webapp.datasets.columns import LONGEST_CLASS, Column, quoted
 from webapp.datasets.edits import Edit, Wrong, need_column, need_names
 from webapp.datasets.edits.plan import Facts, Parent, Plan
-from webapp.datasets.findings import plural
+from webapp.datasets.findings import ROW, SPLIT, plural
 
 CLASSED = ("label", "tags", "objects")
 CAPPED = ("label", "integer", "boolean")
@@ -61,9 +61,7 @@ class DropLabels(Edit):
     def apply(self, asked: dict[str, Any], parent: Parent, plan: Plan) -> str:
         column = parent.column(asked["column"])
         numbers = ", ".join(str(column.names.index(name)) for name in asked["labels"])
-        found = parent.rows.ask(
-            f'SELECT "*split", "*row" FROM rows WHERE {quoted(column.name)} IN ({numbers})'
-        )
+        found = parent.rows.ask(f"SELECT {SPLIT}, {ROW} FROM rows WHERE {quoted(column.name)} IN ({numbers})")
         plan.classes[column.name] = dict.fromkeys(asked["labels"])
         return f"Dropped {plural(plan.drop(found), 'row')} of {_listed(asked['labels'])} in “{column.name}”."
 
@@ -90,8 +88,8 @@ class CapClass(Edit):
     def apply(self, asked: dict[str, Any], parent: Parent, plan: Plan) -> str:
         column = parent.column(asked["column"])
         found = parent.rows.ask(
-            f'SELECT {quoted(column.name)}, list("*row" ORDER BY "*row") FROM rows'
-            f" WHERE \"*split\" = 'train' AND {quoted(column.name)} IS NOT NULL{_only(column, asked['label'])}"
+            f"SELECT {quoted(column.name)}, list({ROW} ORDER BY {ROW}) FROM rows"
+            f" WHERE {SPLIT} = 'train' AND {quoted(column.name)} IS NOT NULL{_only(column, asked['label'])}"
             f" GROUP BY 1 HAVING count(*) > {asked['most']} ORDER BY 1"
         )
         random = np.random.Generator(np.random.PCG64(asked["seed"]))

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from webapp.datasets import findings
 from webapp.datasets.columns import Column
-from webapp.datasets.findings import Rows, open_rows
 from webapp.datasets.formats.common import OBJECTS, Opened, Source, field_of, kind_of
 from webapp.datasets.formats.parquet import FORMAT as PARQUET
 from webapp.datasets.limits import Limits
@@ -38,29 +39,25 @@ class Facts:
 class Parent:
     """The version that is changed, with its rows to be asked (`rows`)."""
 
-    def __init__(self, files: dict[str, list[str]], facts: Facts, scratch: Path) -> None:
+    def __init__(self, files: dict[str, str], facts: Facts, scratch: Path) -> None:
         self.facts, self.scratch = facts, scratch
-        self.files = {split: [Path(path) for path in paths] for split, paths in files.items()}
+        self.files = {split: Path(path) for split, path in files.items()}
         self.columns = [
             Column(each["name"], each["kind"], each.get("nulls", 0), names=each.get("names") or [])
             for each in facts.columns
         ]
-        self._rows: Rows | None = None
+        self._open = ExitStack()
 
-    @property
-    def rows(self) -> Rows:
-        if self._rows is None:
-            self._rows = open_rows(
-                self.files, self.columns, self.facts.suggested.get("columns", {}), self.scratch
-            )
-        return self._rows
+    @cached_property
+    def rows(self) -> findings.Rows:
+        roles = self.facts.suggested.get("columns", {})
+        return self._open.enter_context(findings.opened(self.files, self.columns, roles, self.scratch))
 
     def column(self, name: str) -> Column:
         return next(column for column in self.columns if column.name == name)
 
     def close(self) -> None:
-        if self._rows is not None:
-            self._rows.connection.close()
+        self._open.close()
 
 
 @dataclass
@@ -103,32 +100,27 @@ def stage_parent(
     """The rows that stay, in scratch Parquet, a file of each split that they are in now."""
     staged = []
     kinds = {column.name: column.kind for column in parent.columns}
-    for split, paths in parent.files.items():
-        first = 0
-        for place, path in enumerate(paths):
-            scratch = parent.scratch / f"parent-{split}-{place}"
+    for split, path in parent.files.items():
+        for target in SPLITS:
+            chosen = plan.keep[split]
+            if plan.splits:
+                chosen = chosen & (plan.splits[split] == SPLITS.index(target))
+            elif target != split:
+                continue
+            if not chosen.any():
+                continue
+            scratch = parent.scratch / f"parent-{split}-{target}"
             scratch.mkdir()
-            source = Source(path, f"{split}.parquet", scratch=scratch, limits=limits, kinds=kinds)
-            rows = pq.read_metadata(path).num_rows
-            here = slice(first, first + rows)
-            for target in SPLITS:
-                chosen = plan.keep[split][here]
-                if plan.splits:
-                    chosen = chosen & (plan.splits[split][here] == SPLITS.index(target))
-                elif target != split:
-                    continue
-                if not chosen.any():
-                    continue
-                part = scratch / target
-                part.mkdir()
-                inside = replace(
-                    source,
-                    scratch=part,
-                    progress=lambda done, total: report("going through the rows", done, total),
-                )
-                opened = PARQUET.open(inside, problems)
-                staged.append(staged_of(inside, edited(opened, chosen, plan, parent), target, problems))
-            first += rows
+            source = Source(
+                path,
+                f"{split}.parquet",
+                scratch=scratch,
+                limits=limits,
+                kinds=kinds,
+                progress=lambda done, total: report("going through the rows", done, total),
+            )
+            opened = PARQUET.open(source, problems)
+            staged.append(staged_of(source, edited(opened, chosen, plan, parent), target, problems))
     if not staged and not plan.adds:
         raise Refused(
             "nothing_left", "No row would be left.", "Choose a change that leaves rows to train on."
