@@ -116,6 +116,47 @@ class AddFilesForm(FilesForm):
     )
 
 
+class ClassesForm(forms.Form):
+    """What is to be done with some classes of a column. Which, is found by their numbers: names may be anything."""
+
+    labels = forms.TypedMultipleChoiceField(
+        label="Classes", coerce=int, required=False, widget=forms.CheckboxSelectMultiple
+    )
+    into = forms.CharField(label="Join them as", max_length=100, required=False)
+    most = forms.IntegerField(label="Rows of each class to train on, at most", required=False, min_value=1)
+
+    def __init__(self, column: dict[str, Any], *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.column = column
+        counts: dict[str, int] = {}
+        for split in (column.get("counts") or {}).values():
+            for name, count in split.items():
+                counts[name] = counts.get(name, 0) + count
+        chosen = set(self["labels"].data or [])
+        self.classes = [
+            (number, name, counts.get(name, 0), str(number) in chosen)
+            for number, name in enumerate(column["names"])
+        ]
+        field = self.fields["labels"]
+        assert isinstance(field, forms.TypedMultipleChoiceField)
+        field.choices = [(number, name) for number, name, _, _ in self.classes]
+
+    @property
+    def may_drop(self) -> bool:
+        """Rows have one class each: those of a class can go."""
+        return bool(self.column["kind"] == "label")
+
+    def asked(self) -> dict[str, Any]:
+        """As changing.request_change takes it: which button was pressed says what."""
+        said, name = self.cleaned_data, self.column["name"]
+        labels = [self.column["names"][number] for number in said["labels"]]
+        if "cap" in self.data:
+            return {"op": "cap_class", "column": name, "most": said["most"] or 0}
+        if "drop" in self.data:
+            return {"op": "drop_labels", "column": name, "labels": labels}
+        return {"op": "merge_labels", "column": name, "labels": labels, "into": said["into"]}
+
+
 class SplitForm(forms.Form):
     """How the rows of a version are to be split. It is made of an address and of a form that was sent alike."""
 

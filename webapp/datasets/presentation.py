@@ -8,6 +8,7 @@ from typing import Any
 from django.urls import reverse
 
 from webapp.datasets.charting import Chart, chart_of
+from webapp.datasets.edits.classes import CLASSED
 from webapp.datasets.fixes import Fix, fixes_of
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.datasets.rows import LARGEST_RECORDING
@@ -32,6 +33,7 @@ KIND_ICONS = {
 class ShownColumn:
     """A column with its facts as words."""
 
+    number: int  # from 0
     name: str
     kind: str
     icon: str
@@ -39,6 +41,7 @@ class ShownColumn:
     facts: tuple[tuple[str, Any], ...]  # (what, number or text)
     chart: Chart | None
     undrawn: bool  # it would have a chart, were its version made anew
+    has_classes: bool  # which can be joined or left out
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,10 @@ class Cell:
 
 
 def shown_columns(version: DatasetVersion) -> list[ShownColumn]:
-    return [_column(column, version.splits) for column in version.columns]
+    return [_column(number, column, version.splits) for number, column in enumerate(version.columns)]
 
 
-def _column(column: dict[str, Any], splits: dict[str, int]) -> ShownColumn:
+def _column(number: int, column: dict[str, Any], splits: dict[str, int]) -> ShownColumn:
     facts: list[tuple[str, Any]] = []
     if chars := column.get("chars"):
         facts += [("characters, typically", chars["p50"]), ("longest", chars["max"])]
@@ -73,6 +76,8 @@ def _column(column: dict[str, Any], splits: dict[str, int]) -> ShownColumn:
         facts.append(("classes" if column["kind"] == "label" else "different", column["distinct"]))
     chart = chart_of(column, splits)
     return ShownColumn(
+        number=number,
+        has_classes=bool(column.get("names")) and column["kind"] in CLASSED,
         name=column["name"],
         kind=column["kind"],
         icon=KIND_ICONS.get(column["kind"], "columns"),

@@ -19,6 +19,7 @@ urlpatterns = [
         name="recording",
     ),
     path("<int:pk>/changes/", change_views.change, name="change"),
+    path("<int:pk>/classes/<int:column>/", change_views.classes, name="classes"),
     path("<int:pk>/split/", split_views.split, name="split"),
     path("<int:pk>/files/", change_views.add_files, name="add_files"),
     path("<int:pk>/versions/<int:number>/use/", change_views.use_version, name="use_version"),
