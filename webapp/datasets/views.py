@@ -135,7 +135,11 @@ def progress(request: Request, pk: int) -> HttpResponse:
     tag = tag_of(dataset)
     if unchanged := not_modified(request, tag):
         return unchanged
-    return tagged(render(request, "datasets/detail.html#progress", _shown(dataset, dataset.version)), tag)
+    context = _shown(dataset, dataset.version)
+    response = tagged(render(request, "datasets/detail.html#progress", context), tag)
+    if not context["is_under_way"]:  # there is more on the page now: what can be done with a version
+        response["HX-Refresh"] = "true"
+    return response
 
 
 def _shown(dataset: Dataset, version: DatasetVersion | None) -> dict[str, object]:
@@ -150,6 +154,8 @@ def _shown(dataset: Dataset, version: DatasetVersion | None) -> dict[str, object
         "is_current": is_current,
         "version_query": f"?version={version.number}" if version and not is_current else "",
         "versions": versions if len(versions) > 1 else [],
+        "is_under_way": dataset.status == Dataset.Status.INSPECTING
+        or (change is not None and change.status == Change.Status.WAITING),
         "change": change if change and change.status != Change.Status.DONE else None,
         "problems": found_problems(dataset, version),
         "files": dataset.files.order_by("pk"),
