@@ -136,7 +136,11 @@ def _staged(source: Source, opened: Opened, split: str, problems: Problems) -> S
     path = source.scratch / "rows.parquet"
     rows = 0
     kinds = {item.name: kind_of(item) for item in opened.schema}
-    tallies = {name: TALLIES[kind](source.limits) for name, kind in kinds.items() if kind in TALLIES}
+    tallies = {
+        name: opened.tallies.get(name) or TALLIES[kind](source.limits)
+        for name, kind in kinds.items()
+        if kind in TALLIES
+    }
     with pq.ParquetWriter(path, opened.schema, compression="lz4", use_dictionary=True) as writer:
         for batch in opened.batches:
             if batch.num_rows:

@@ -303,6 +303,7 @@ def _objects(array: pa.Array, names: list[str]) -> pa.Array:
 SAID: dict[str, Callable[[Said], Convert]] = {  # kinds that a type alone does not tell
     "json": lambda said: _written_json,
     "audio": lambda said: _media,
+    "mask": lambda said: _media,
     "tokens": lambda said: _tokens,
     "tags": lambda said: lambda array: _tags(array, said.names),
     "objects": lambda said: lambda array: _objects(array, said.names),
