@@ -70,6 +70,8 @@ def _feature(column: Column) -> dict[str, Any]:
             return list_of({"role": value("string"), "content": value("string")})
         case "objects":
             return {"bbox": list_of(list_of(value("float32"))), "category": list_of(classes)}
+        case "answers":
+            return {"text": list_of(value("string")), "answer_start": list_of(value("int64"))}
         case "tokens":
             return list_of(value("string"))
         case "tags":

@@ -24,6 +24,7 @@ class Beside:
 
     tokens: list[str] | None = None
     picture: int | None = None  # number of the column of the picture that a mask lies on
+    context: str | None = None  # the text that answers stand in
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def cells(row: dict[str, Any], columns: list[dict[str, Any]]) -> list[Cell]:
     beside = Beside(
         next((row.get(each["name"]) for each in columns if each["kind"] == "tokens"), None),
         next((number for number, each in enumerate(columns) if each["kind"] == "image"), None),
+        row.get(showing.context_column(columns)),
     )
     found = []
     for number, column in enumerate(columns):
@@ -117,6 +119,10 @@ def _tags(value: Any, column: dict[str, Any], beside: Beside) -> Any:
     return showing.entities(value, beside.tokens, column.get("names") or [])
 
 
+def _answers(value: Any, column: dict[str, Any], beside: Beside) -> dict[str, Any]:
+    return showing.answers(value, beside.context)
+
+
 def _objects(value: Any, column: dict[str, Any], beside: Beside) -> dict[str, Any]:
     return showing.boxes(value, column.get("names") or [])
 
@@ -138,6 +144,7 @@ SHOWN = {
     "image": Kind(_as_it_is, part="{name}.path", holds_files=True),
     "audio": Kind(_as_it_is, part="{name}.path", holds_files=True),  # and so do these
     "mask": Kind(_mask, part="{name}.path", holds_files=True),
+    "answers": Kind(_answers),
     "objects": Kind(_objects),
     "tokens": Kind(_tokens),
     "tags": Kind(_tags),

@@ -21,6 +21,7 @@ from webapp.datasets.pictures import ERRORS, FORMATS, Unreadable
 
 IGNORED = 255
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+END = b"\0\0\0\0IEND\xaeB`\x82"
 HEAD = 33  # bytes of the signature and the first chunk
 GREY, PALETTE = 0, 3  # colour types of PNG
 MOST_LOOKED_INTO = 4 << 20  # pixels of a mask whose classes a page names

@@ -24,6 +24,7 @@ KIND_ICONS = {
     "tokens": "list",
     "tags": "tags",
     "messages": "messages",
+    "answers": "question-mark",
     "json": "code",
 }
 
@@ -54,7 +55,7 @@ class Cell:
     @property
     def nested(self) -> bool:
         """Whether templates/datasets/media.html shows it."""
-        return self.kind in {"audio", "objects", "tags", "mask"}
+        return self.kind in {"audio", "objects", "tags", "mask", "answers"}
 
 
 def shown_columns(version: DatasetVersion) -> list[ShownColumn]:

@@ -70,6 +70,8 @@ class Preview:
                 return {"seconds": round(found.seconds, 2), "size": len(value["bytes"])}
             case "objects":
                 return showing.boxes(value, column.names) | self._below(row)
+            case "answers":
+                return self._answers(row, value)
             case "mask":
                 return self._mask(row, value["bytes"], column, index)
             case "tokens":
@@ -95,6 +97,13 @@ class Preview:
         shown = self._picture(masks.laid_over(data, column.names), index)
         legend = masks.legend(data, column.names)
         return {**shown, "below": below["picture"], "width": width, "height": height, **legend}
+
+    def _answers(self, row: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+        context = showing.context_column([{"name": c.name, "kind": c.kind} for c in self._columns])
+        told = showing.answers(value, row.get(context))
+        for each in told["answers"]:
+            each |= {part: masked(each[part]) for part in ("before", "text", "after")}
+        return told
 
     def _below(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row's first picture, which boxes lie on: {"picture", "width", "height"}."""

@@ -138,6 +138,8 @@ def _value(
             value = {"column": columns.index(spec), "size": size, "plays": size <= LARGEST_RECORDING}
         case "objects":
             value = showing.boxes(value, names) | _below(row, columns)
+        case "answers":
+            value = showing.answers(value, row.get(showing.context_column(columns)))
         case "mask":
             value = _mask(value["bytes"] or b"", names) | {"below": _below(row, columns)["source"]}
         case "tokens":

@@ -187,6 +187,21 @@ class TokensTally(ListTally):
     kind = "tokens"
 
 
+class AnswersTally(ListTally):
+    kind = "answers"
+
+    def add(self, array: pa.Array) -> None:
+        texts, starts = pc.struct_field(array, "text"), pc.struct_field(array, "answer_start")
+        counts = [pc.fill_null(pc.list_value_length(lists), 0) for lists in (texts, starts)]
+        uneven = pc.not_equal(*counts)
+        if pc.any(uneven, min_count=0).as_py():
+            hint = "Write one answer_start for each text."
+            raise BadValue(
+                pc.index(uneven, True).as_py(), Unreadable("has not as many positions as answers", hint)
+            )
+        super().add(texts.filter(pc.is_valid(array)))
+
+
 class TagsTally(ListTally):
     kind = "tags"
 
@@ -241,7 +256,7 @@ def _spread(values: np.ndarray[Any, Any]) -> dict[str, Any]:
 TALLIES: dict[str, type[Tally]] = {
     each.kind: each
     for each in (
-        PictureTally, MaskTally, RecordingTally, TokensTally, TagsTally, ObjectsTally,
+        PictureTally, MaskTally, RecordingTally, TokensTally, TagsTally, ObjectsTally, AnswersTally,
     )
 }  # fmt: skip
 

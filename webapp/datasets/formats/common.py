@@ -27,6 +27,7 @@ MAX_BATCH_ROWS = 50_000
 HEAD_BYTES_TEXT = 256 << 10  # characters that the dialect of a text file is found from
 MAX_ROW_BYTES = 16 << 20  # of a text file; more is a mistake, such as a quote that is never closed
 
+ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int64()))])
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # and audio
 BOX = pa.list_(pa.float32())  # x, y, width, height in pixels
@@ -47,10 +48,10 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "audio": IMAGE,
     "tags": pa.list_(pa.string()),
     "mask": IMAGE,
+    "answers": ANSWERS,
 }
-NESTED = frozenset(
-    ("image", "mask", "audio", "messages", "objects", "tokens", "tags")
-)  # not for DuckDB to look into
+# Not for DuckDB to look into.
+NESTED = frozenset(("image", "mask", "audio", "messages", "objects", "tokens", "tags", "answers"))
 JSON_FIELD = {b"kind": b"json"}  # metadata of a string field that holds JSON
 SETTLED_FIELD = {b"kind": b"text", b"settled": b"yes"}
 

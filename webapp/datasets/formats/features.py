@@ -152,6 +152,13 @@ def is_messages(held: pa.DataType) -> bool:
     return texts >= {"role", "content"} or texts >= {"from", "value"}
 
 
+def is_answers(held: pa.DataType) -> bool:
+    """A struct of two lists: text, and answer_start."""
+    if not pa.types.is_struct(held) or {member.name for member in held} != {"text", "answer_start"}:
+        return False
+    return is_texts(held.field("text").type) and is_numbers(held.field("answer_start").type)
+
+
 FITS = {
     "text": is_text,
     "json": is_text,
@@ -166,4 +173,5 @@ FITS = {
     "objects": is_objects,
     "tokens": is_texts,
     "tags": is_numbers,
+    "answers": is_answers,
 }

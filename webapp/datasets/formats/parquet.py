@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from webapp.datasets.formats.chat import as_messages
 from webapp.datasets.formats.common import (
+    ANSWERS,
     BOX,
     IMAGE,
     JSON_FIELD,
@@ -29,7 +30,8 @@ from webapp.datasets.formats.common import (
     settled_text,
     unique_names,
 )
-from webapp.datasets.formats.features import Said, is_media, is_messages, said_of
+from webapp.datasets.formats.features import Said, is_answers, is_media, is_messages, said_of
+from webapp.datasets.formats.squad import TEXTS
 from webapp.datasets.problems import Problems, Refused
 
 MAGIC = b"PAR1"
@@ -106,6 +108,7 @@ def known_columns(schema: pa.Schema, source: Source, problems: Problems) -> Know
     names = unique_names(schema.names, source, problems)
     said = said_of(schema, source.kinds)
     fields, conversions, class_names = [], [], {}
+    has_answers = any(is_answers(item.type) for item in schema)
     for place, (name, item) in enumerate(zip(names, schema, strict=True)):
         about = said.get(item.name, Said())
         converted = _conversion(item.type, about)
@@ -117,7 +120,10 @@ def known_columns(schema: pa.Schema, source: Source, problems: Problems) -> Know
                 column=name,
             )
             continue
-        fields.append(converted[0].with_name(name))
+        found = converted[0].with_name(name)
+        if has_answers and found.type == pa.string() and name.lower() in TEXTS:
+            found = settled_text(name)
+        fields.append(found)
         conversions.append((place, converted[1]))
         if about.names:
             class_names[name] = about.names
@@ -185,6 +191,8 @@ def _by_type(kind: pa.DataType) -> tuple[pa.Field, Convert] | None:
         return pa.field("", IMAGE), _image_of_bytes
     if is_media(kind):
         return pa.field("", IMAGE), _media
+    if is_answers(kind):
+        return pa.field("", ANSWERS), _answers
     if is_messages(kind):
         return pa.field("", MESSAGES), _messages
     if types.is_nested(kind) and not _holds_binary(kind):
@@ -241,6 +249,12 @@ def _written(said: dict[str, Any]) -> dict[str, str]:
     """One message without what is missing or no database keeps."""
     known = ("role", "content") if "role" in said else ("from", "value")
     return {name: (said[name] or "").replace("\0", "") for name in known}
+
+
+def _answers(array: pa.Array) -> pa.Array:
+    texts = _tokens(pc.struct_field(array, "text"))
+    starts = pc.struct_field(array, "answer_start").cast(ANSWERS.field("answer_start").type)
+    return pa.StructArray.from_arrays([texts, starts], fields=list(ANSWERS), mask=pc.is_null(array))
 
 
 def _json(array: pa.Array) -> pa.Array:

@@ -179,7 +179,7 @@ def _looked_at(
             continue
         pair.size = (values.shape[1], values.shape[0])
         pair.present = np.bincount(values.ravel(), minlength=256) > 0
-        pair.plain = masks.size_of(data) is not None and not classes.colours
+        pair.plain = masks.size_of(data) is not None and data.endswith(masks.END) and not classes.colours
         kept.append(pair)
     if not kept:
         left_out.close(0)
