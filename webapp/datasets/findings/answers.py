@@ -23,7 +23,9 @@ def find(rows: Rows, add: Callable[[Problem], None]) -> None:
             f"substring({text}, {answers}.answer_start[n] + 1, length({answers}.text[n])) = {answers}.text[n]"
             f" AND {answers}.answer_start[n] >= 0"
         )
-        elsewhere = f"len(list_filter(range(1, len({answers}.text) + 1), lambda n: NOT coalesce({stands}, false)))"
+        elsewhere = (
+            f"len(list_filter(range(1, len({answers}.text) + 1), lambda n: NOT coalesce({stands}, false)))"
+        )
         count, split, row = rows.ask(
             f'SELECT count(*), min_by("*split", ("*split", "*row")), min_by("*row", ("*split", "*row"))'
             f" FROM rows WHERE {elsewhere} > 0"

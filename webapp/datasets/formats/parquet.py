@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from webapp.datasets import pictures
 from webapp.datasets.formats.chat import as_messages
 from webapp.datasets.formats.common import (
     ANSWERS,
@@ -95,7 +96,7 @@ class Known:
                 raise Refused(
                     f"bad_{kind_of(field)}",
                     f"“{field.name}” in row {row:,} {bad.why}.",
-                    "Write the file again with what its schema says, or leave the column out.",
+                    f"{bad.hint} Leave the column out if it is not meant to be used.",
                     file=source.name,
                     row=row,
                     column=field.name,
@@ -120,11 +121,13 @@ def known_columns(schema: pa.Schema, source: Source, problems: Problems) -> Know
                 column=name,
             )
             continue
-        found = converted[0].with_name(name)
+        found, convert = converted[0].with_name(name), converted[1]
+        if kind_of(found) == "image" and not about.settled:
+            convert = _cleaned(convert, source, name, problems)
         if has_answers and found.type == pa.string() and name.lower() in TEXTS:
             found = settled_text(name)
         fields.append(found)
-        conversions.append((place, converted[1]))
+        conversions.append((place, convert))
         if about.names:
             class_names[name] = about.names
     if not fields:
@@ -237,6 +240,40 @@ def _media(array: pa.Array) -> pa.Array:
     return pa.StructArray.from_arrays([data, path], fields=list(IMAGE), mask=pc.is_null(data))
 
 
+def _cleaned(convert: Convert, source: Source, name: str, problems: Problems) -> Convert:
+    """Pictures that no browser shows, or models do not read, are written anew; the rest stays byte for byte."""
+
+    def clean(array: pa.Array) -> pa.Array:
+        values = convert(array)
+        changed: dict[int, bytes] = {}
+        for place, value in enumerate(values):
+            data = value["bytes"].as_py() if value.is_valid else b""
+            try:
+                if not data or pictures.is_usual(data, source.limits.image_pixels):
+                    continue
+                made = pictures.cleaned(data, source.limits.image_pixels)
+            except pictures.Unreadable as error:
+                raise BadCell(place, error.why, error.hint) from error
+            changed[place] = made.data
+            for note in made.notes:
+                problems.warn(
+                    note,
+                    f"Pictures in “{name}” {pictures.NOTES[note]}",
+                    file=source.name,
+                    column=name,
+                )
+        if not changed:
+            return values
+        data = pa.array(
+            [changed.get(n, each) for n, each in enumerate(values.field("bytes").to_pylist())], pa.binary()
+        )
+        return pa.StructArray.from_arrays(
+            [data, values.field("path")], fields=list(IMAGE), mask=pc.is_null(values)
+        )
+
+    return clean
+
+
 def _messages(array: pa.Array) -> pa.Array:
     rows = (
         as_messages([_written(each) for each in row if each is not None]) if row else None
@@ -268,9 +305,11 @@ def _json(array: pa.Array) -> pa.Array:
 class BadCell(Exception):
     """A value that is not what the schema says, by its place in the batch: `why` as the end of a sentence."""
 
-    def __init__(self, place: int, why: str) -> None:
+    def __init__(
+        self, place: int, why: str, hint: str = "Write the file again with what its schema says."
+    ) -> None:
         super().__init__(why)
-        self.place, self.why = place, why
+        self.place, self.why, self.hint = place, why, hint
 
 
 def _written_json(array: pa.Array) -> pa.Array:
