@@ -147,6 +147,8 @@ def _staged(source: Source, opened: Opened, split: str, problems: Problems) -> S
                 _tally(tallies, kinds, batch, source, opened.first_row + rows)
                 rows += batch.num_rows
                 writer.write_batch(batch, row_group_size=batch.num_rows)
+    if opened.finish is not None:
+        opened.finish(path)
     if not rows:
         raise Refused("no_rows", "The file has no rows of data.", "Add rows of examples.", file=source.name)
     return Staged(

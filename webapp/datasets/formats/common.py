@@ -115,6 +115,9 @@ class Opened:
     tallies: dict[str, Tally] = field(
         default_factory=dict
     )  # by column, where the format notes things of its own
+    finish: Callable[[Path], None] | None = (
+        None  # called with the scratch Parquet of all rows, which it may change
+    )
     details: dict[str, object] = field(default_factory=dict)  # what was found out, such as the delimiter
 
 

@@ -26,11 +26,13 @@ from webapp.datasets.formats.common import (
     Opened,
     Source,
     check_column_count,
+    field_of,
     settled_text,
     unique_names,
 )
 from webapp.datasets.formats.json_document import entries, is_document
 from webapp.datasets.formats.squad import TEXTS, as_answers, squad_shape
+from webapp.datasets.formats.tagged import TaggedWords
 from webapp.datasets.formats.text import Plain, head_as_text, looks_like_text, plain_text
 from webapp.datasets.problems import Problems, Refused, shown
 
@@ -79,8 +81,10 @@ class JsonLines(Format):
         file = _File(source, plain_text(source, problems))
         seen: dict[str, Seen] = {}
         rows = first = 0
+        tagged = TaggedWords()
         for number, row in file.rows(problems):
             rows += 1
+            tagged.look(row)
             first = first or number
             for key, value in row.items():
                 if key not in seen:
@@ -111,15 +115,15 @@ class JsonLines(Format):
                     row=found.mixed_at,
                     column=names[key],
                 )
-        has_answers = any(found.kind == "answers" for found in seen.values())
+        kinds = {key: found.kind for key, found in seen.items()} | tagged.kinds()
+        has_answers = "answers" in kinds.values()
         fields = [
             settled_text(names[key])
-            if has_answers and found.kind == "text" and key.lower() in TEXTS
-            else _field(names[key], found.kind)
-            for key, found in seen.items()
+            if has_answers and kind == "text" and key.lower() in TEXTS
+            else _field(names[key], kind)
+            for key, kind in kinds.items()
         ]
         schema = pa.schema(fields)
-        kinds = {key: found.kind for key, found in seen.items()}
         return Opened(
             schema,
             _batches(file, schema, kinds, rows),
@@ -181,6 +185,8 @@ def _see(seen: Seen, key: str, value: Any, number: int, file: _File) -> None:
 def _field(name: str, kind: str) -> pa.Field:
     if kind == "json":
         return pa.field(name, pa.string(), metadata=JSON_FIELD)
+    if kind == "tags":
+        return field_of(name, kind)
     return pa.field(name, pa.null() if kind == "empty" else ARROW_TYPES[kind])
 
 
@@ -281,6 +287,8 @@ def _value(value: Any, kind: str) -> Any:
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
     if kind == "float":
         return float(value) if math.isfinite(value) else None
+    if kind in {"tokens", "tags"}:
+        return [_value(text, "text") for text in value]
     if kind == "answers":
         answers = as_answers(value)
         return answers and {**answers, "text": [_value(text, "text") for text in answers["text"]]}
