@@ -108,8 +108,8 @@ class MaskTally(PictureTally):
 
     def note_unknown(self, file: str, sha256: str, values: list[int]) -> None:
         """A mask that had values without a name; `sha256` is of what is kept of it."""
-        first = {"file": file, "sha256": sha256, "values": [], "count": 0}
-        self.unknown = self.unknown or first
+        if not self.unknown:
+            self.unknown = {"file": file, "sha256": sha256, "values": [], "count": 0}
         self.unknown["values"] = sorted({*self.unknown["values"], *values})
         self.unknown["count"] += 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 TOKENS = ("tokens", "words")
 TAGS = ("tags", "ner_tags", "pos_tags", "chunk_tags", "labels")
@@ -29,10 +29,11 @@ class TaggedWords:
         words, tags_of = (row.get(key) for key in self._keys)
         if words is None and tags_of is None:
             return
-        self._fits = _is_texts(words) and _is_texts(tags_of) and len(words) == len(tags_of)
-        if self._fits:
-            self._names.update(tags_of)
-            self._fits = len(self._names) <= MOST_TAGS
+        if not _is_texts(words) or not _is_texts(tags_of) or len(words) != len(tags_of):
+            self._fits = False
+            return
+        self._names.update(tags_of)
+        self._fits = len(self._names) <= MOST_TAGS
 
     def kinds(self) -> dict[str, str]:
         """{key: "tokens" or "tags"}; empty where nothing is tagged."""
@@ -41,5 +42,5 @@ class TaggedWords:
         return dict(zip(self._keys, ("tokens", "tags"), strict=True))
 
 
-def _is_texts(value: Any) -> bool:
+def _is_texts(value: Any) -> TypeGuard[list[str]]:
     return isinstance(value, list) and all(isinstance(each, str) for each in value)
