@@ -116,7 +116,7 @@ def _values(version: DatasetVersion, dataset_id: int, split: str, row: Any, quer
             told[name] = [named(code, column.get("names") or []) for code in value]
         elif kind == "audio":
             told[name] = {"path": value["path"]}
-        elif kind == "image":
+        elif kind in {"image", "mask"}:
             address = reverse("api:row_picture", args=[dataset_id, split, row.number, number])
             told[name] = {"picture": f"{address}{query}"}
         else:

@@ -1,6 +1,6 @@
 """Pictures that strangers send: looked into, and made into what every reader shows in the same way.
 
-A picture that is upright, of eight bits and of one frame is kept byte for byte.
+A picture that is upright, of eight bits, of one frame and in a form that browsers show is kept byte for byte.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ ERRORS = (
     OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, AttributeError, OverflowError, EOFError,
     struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
-TURNED, ANIMATED, CONVERTED = "turned", "animated", "converted"
+TURNED, ANIMATED, CONVERTED, REWRITTEN = "turned", "animated", "converted", "rewritten"
+HIDDEN_FORMATS = frozenset(("BMP", "TIFF"))  # that no browser, or not every one, shows
+NOTES = {
+    TURNED: "were taken with the camera on its side; they were turned upright.",
+    ANIMATED: "are animated or of several pages; the first picture of each was kept.",
+    CONVERTED: "were in 16 bits, CMYK or another form that models do not read; they were written anew in 8 bits.",
+    REWRITTEN: "were BMP or TIFF, which browsers do not show; they were written anew as PNG, with the same pixels.",
+}
 
 
 class Unreadable(Exception):
@@ -74,6 +81,16 @@ def _too_large(most: int) -> Unreadable:
     return Unreadable(f"has more than {most:,} pixels", "Make it smaller: models look at far fewer pixels.")
 
 
+def is_usual(data: bytes, most: int) -> bool:
+    """Whether the head of a picture tells of nothing that would have it written anew; raises Unreadable."""
+    with _open(data, most) as picture:
+        try:
+            animated = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+        except ERRORS:
+            return False
+        return picture.mode in KEPT_MODES and picture.format not in HIDDEN_FORMATS and not animated
+
+
 def cleaned(data: bytes, most: int, annotated: tuple[int, int] | None = None) -> Clean:
     """A picture read to its end; raises Unreadable.
 
@@ -99,6 +116,8 @@ def _cleaned(picture: Image.Image, data: bytes, annotated: tuple[int, int] | Non
     notes = [note for note, so in ((ANIMATED, animated), (TURNED, turned)) if so]
     if picture.mode not in KEPT_MODES:
         notes.append(CONVERTED)
+    if kind in HIDDEN_FORMATS:
+        notes.append(REWRITTEN)
     if not notes and not marked:
         if kind == "JPEG":  # reads all of it, but does the arithmetic for every eighth pixel only
             picture.draft(picture.mode, (max(1, size[0] // 8), max(1, size[1] // 8)))

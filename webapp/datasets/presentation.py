@@ -20,11 +20,13 @@ KIND_ICONS = {
     "float": "percentage",
     "boolean": "check",
     "image": "photo",
+    "mask": "layers-intersect",
     "audio": "volume",
     "objects": "box",
     "tokens": "list",
     "tags": "tags",
     "messages": "messages",
+    "answers": "question-mark",
     "json": "code",
 }
 
@@ -50,13 +52,14 @@ class Cell:
 
     kind: str
     value: Any
-    source: str = ""  # picture below boxes
+    source: str = ""  # picture below boxes, or mask
+    below: str = ""  # picture below a mask
     sound: str = ""
 
     @property
     def nested(self) -> bool:
         """Whether templates/datasets/media.html shows it."""
-        return self.kind in {"audio", "objects", "tags"}
+        return self.kind in {"audio", "objects", "tags", "mask", "answers"}
 
 
 def shown_columns(version: DatasetVersion) -> list[ShownColumn]:
@@ -111,6 +114,9 @@ def _media_facts(column: dict[str, Any]) -> list[tuple[str, Any]]:
             ("most", items["max"]),
             ("in all", items["total"]),
         ]
+    if column["kind"] == "mask" and "counts" in column:
+        counted = column["counts"].values()
+        facts.append(("pixels of classes", sum(sum(each.values()) for each in counted)))
     if column.get("names") and column["kind"] != "label":
         facts.append(("classes", len(column["names"])))
     return facts
@@ -151,16 +157,20 @@ def _cell(version: DatasetVersion, row: int, index: int, value: Any) -> Cell:
         plays = value["size"] <= LARGEST_RECORDING
         address = reverse("datasets:recording", args=[version.dataset_id, "train", row, index])
         return Cell(kind, value, sound=f"{address}{query}" if plays else "")
-    if kind == "objects":
-        picture = value["picture"]
+    if kind in {"objects", "mask"}:
         return Cell(
             kind,
             value,
-            source=f"{reverse('datasets:picture', args=[version.dataset_id, picture])}{query}"
-            if picture
-            else "",
+            source=_address(version, value["picture"]),
+            below=_address(version, value.get("below", "")),
         )
     return Cell(kind, value)
+
+
+def _address(version: DatasetVersion, picture: str) -> str:
+    """Of a picture of the first rows; empty where there is none."""
+    address = reverse("datasets:picture", args=[version.dataset_id, picture]) if picture else ""
+    return f"{address}?version={version.number}" if address else ""
 
 
 def split_story(version: DatasetVersion) -> str:

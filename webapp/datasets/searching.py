@@ -33,6 +33,7 @@ WORDS = {
     "text": "{column}",
     "json": "{column}",
     "tokens": "array_to_string({column}, ' ')",
+    "answers": "array_to_string({column}.text, chr(10))",
     "messages": "array_to_string(list_transform({column}, lambda said: said.content), chr(10))",
 }
 
