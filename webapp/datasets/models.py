@@ -22,7 +22,8 @@ class Dataset(OwnedModel):
     # What the uploader said: {task, columns {role: column}, has_header, split_column, seed}; all optional.
     request = models.JSONField(default=dict, blank=True)
     sample = models.CharField(max_length=50, blank=True)  # slug of the sample that made it
-    # [{severity: error|serious|warning, code, message, file, split, row, column, hint, count}], worst first.
+    # [{severity: error|serious|warning, code, message, file, split, row, column, hint, count, other_split,
+    # other_row, values}] as problems.Problem says, worst first.
     problems = models.JSONField(default=list, blank=True)
     version = models.ForeignKey("DatasetVersion", null=True, on_delete=models.SET_NULL, related_name="+")
     # The inspection is claimed by compare-and-set on these; one that dies is claimed again.

@@ -90,7 +90,7 @@ def test_repeated_rows_of_a_split_are_counted_without_their_first(inspected: Ins
         ("test.csv", csv(unique(20, start=200))),
     )
     repeats = finding(dataset, "duplicates")
-    assert (repeats["count"], repeats["split"], repeats["row"]) == (3, "train", 5)
+    assert (repeats["count"], repeats["split"], repeats["row"], repeats["other_row"]) == (3, "train", 61, 5)
     assert "near_duplicates" not in {problem["code"] for problem in dataset.problems}
 
 
