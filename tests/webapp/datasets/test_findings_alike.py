@@ -48,7 +48,9 @@ def found(tmp_path: Path) -> Any:
             files[split] = tmp_path / f"{split}.parquet"
             if kind == "messages":
                 values = [[{"role": "user", "content": each}] for each in values]
-                array = pa.array(values, pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])))
+                array = pa.array(
+                    values, pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+                )
             else:
                 array = pa.array(values, pa.string())
             pq.write_table(pa.table({"text": array}), files[split])
@@ -70,7 +72,13 @@ def test_a_text_with_another_word_is_told_with_the_row_that_it_is_like(found: An
     problems, chosen = found(kind, train=[*texts, changed(texts[40], 3), changed(texts[7], 0, 24)])
     assert set(problems) == {"similar_texts"}
     told = problems["similar_texts"]
-    assert (told.split, told.row, told.other_split, told.other_row, told.count) == ("train", 301, "train", 41, 2)
+    assert (told.split, told.row, told.other_split, told.other_row, told.count) == (
+        "train",
+        301,
+        "train",
+        41,
+        2,
+    )
     assert "row 301 of train and row 41 of train share 85 % of their pairs of words" in told.message
     assert chosen["similar_texts"] == [("train", 301), ("train", 302)]
 
@@ -80,7 +88,13 @@ def test_a_held_out_text_that_is_like_one_to_train_on_is_leakage(found: Any) -> 
     problems, chosen = found(train=texts, test=[*sentences(20, seed=1), changed(texts[99], 12)])
     assert set(problems) == {"similar_leakage"}
     told = problems["similar_leakage"]
-    assert (told.severity, told.split, told.row, told.other_split, told.other_row) == ("serious", "test", 21, "train", 100)
+    assert (told.severity, told.split, told.row, told.other_split, told.other_row) == (
+        "serious",
+        "test",
+        21,
+        "train",
+        100,
+    )
     assert told.message.startswith("1 row of test (4.8 %) differs in a few words alone from rows to train on")
     assert chosen["similar_leakage"] == [("train", 100)]
 
@@ -89,7 +103,10 @@ def test_a_held_out_text_that_is_like_one_to_train_on_is_leakage(found: Any) -> 
     "train",
     [
         pytest.param(sentences(500), id="other words"),
-        pytest.param([changed(text, *range(0, 25, 4)) for text in [sentences(1)[0]] * 1] + sentences(1), id="many words"),
+        pytest.param(
+            [changed(text, *range(0, 25, 4)) for text in [sentences(1)[0]] * 1] + sentences(1),
+            id="many words",
+        ),
         pytest.param([f"a short one number {n}" for n in range(200)], id="few words"),
         pytest.param([sentences(1)[0], sentences(1)[0].upper() + "!!"], id="case and punctuation"),
         pytest.param([None, "", None], id="nothing"),
@@ -102,7 +119,9 @@ def test_texts_that_are_not_alike_or_alike_in_another_way_are_not_told(found: An
 
 def test_texts_without_blanks_between_words_are_compared_by_their_letters(found: Any) -> None:
     text = "今天天气很好所以我们决定一起去公园里散步然后再回家吃晚饭"
-    problems, _ = found(train=[text, text.replace("晚", "早"), "完全不同的句子说的是另外一件事情与天气毫无关系"])
+    problems, _ = found(
+        train=[text, text.replace("晚", "早"), "完全不同的句子说的是另外一件事情与天气毫无关系"]
+    )
     assert problems["similar_texts"].count == 1
 
 
@@ -154,7 +173,9 @@ def test_every_pair_that_is_told_shares_what_it_says() -> None:
         ("😀 Great!", "😀great", "😀 great "),
     ],
 )
-def test_plain_texts_keep_letters_numbers_and_their_marks(text: str | None, left: str, apart: str | None) -> None:
+def test_plain_texts_keep_letters_numbers_and_their_marks(
+    text: str | None, left: str, apart: str | None
+) -> None:
     around = pa.array(["before", text, "!", "", "after"], pa.string())
     assert plain(around).to_pylist() == ["before", left, "", "", "after"]
     assert plain(around.slice(1, 2)).to_pylist() == [left, ""]
@@ -176,7 +197,10 @@ def written(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def classes(pictures: dict[str, bytes]) -> dict[str, bytes]:
-    return {f"{name.partition('/')[0]}/{'ab'[n % 2]}/{name}": data for n, (name, data) in enumerate(pictures.items())}
+    return {
+        f"{name.partition('/')[0]}/{'ab'[n % 2]}/{name}": data
+        for n, (name, data) in enumerate(pictures.items())
+    }
 
 
 def problems_of(made: Any) -> dict[str, dict[str, Any]]:
@@ -197,7 +221,12 @@ def test_a_copy_of_a_picture_in_the_test_rows_is_leakage(convert_all: Any, copy:
     test = {f"test/{n}.jpg": written(scene(n), "JPEG") for n in range(20, 26)} | {"test/copy.jpg": copy()}
     made = convert_all(("pictures.zip", zipped(classes(train) | classes(test))))
     told = problems_of(made)["picture_leakage"]
-    assert (told["severity"], told["count"], told["split"], told["other_split"]) == ("serious", 1, "test", "train")
+    assert (told["severity"], told["count"], told["split"], told["other_split"]) == (
+        "serious",
+        1,
+        "test",
+        "train",
+    )
     assert "“copy.jpg”" in told["message"] and "“3.jpg”" in told["message"]
 
 
@@ -211,12 +240,16 @@ def test_pictures_of_one_split_that_show_the_same_are_told(convert_all: Any) -> 
 
 def test_pictures_that_show_something_else_or_nothing_are_not_told(convert_all: Any) -> None:
     pictures = {f"train/{n}.jpg": written(scene(n), "JPEG") for n in range(40)}
-    pictures |= {f"train/flat-{n}.png": written(Image.new("RGB", (64, 64), (n, n, n)), "PNG") for n in range(20)}
+    pictures |= {
+        f"train/flat-{n}.png": written(Image.new("RGB", (64, 64), (n, n, n)), "PNG") for n in range(20)
+    }
     told = problems_of(convert_all(("pictures.zip", zipped(classes(pictures)))))
     assert not {"similar_pictures", "picture_leakage", "duplicates", "leakage"} & set(told)
 
 
-def test_pictures_out_of_a_table_are_decoded_for_it(convert_all: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_out_of_a_table_are_decoded_for_it(
+    convert_all: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """In Parquet they were not decoded while they were read; at most MOST_DECODED are here, and that is said."""
     rows = [{"bytes": written(scene(n), "JPEG"), "path": f"{n}.jpg"} for n in range(30)]
     rows[29] = {"bytes": written(scene(0).resize((200, 150)), "PNG"), "path": "copy.png"}
