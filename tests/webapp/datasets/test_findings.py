@@ -160,7 +160,8 @@ def test_the_page_leads_from_a_finding_to_its_row(inspected: Inspected, client: 
     )
     client.force_login(user)
     page = client.get(f"/datasets/{dataset.pk}/").content.decode()
-    assert '<a href="?split=test&amp;row=21">Open row 21 of test</a>' in page
+    assert '<a href="?split=test&amp;row=21#row">Open row 21 of test</a>' in page
+    assert '<a href="?split=train&amp;row=8#row">Row 8 of train</a>' in page  # the one it is like
     row = client.get(f"/datasets/{dataset.pk}/", {"split": "test", "row": 21}).content.decode()
     assert train[7][0] in row.partition("First rows")[0]
 

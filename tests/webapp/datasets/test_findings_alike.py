@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import random
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,7 @@ def test_every_pair_that_is_told_shares_what_it_says() -> None:
 
     def pairs(text: str) -> set[tuple[str, str]]:
         words = text.split()
-        return set(zip(words, words[1:], strict=False))
+        return set(itertools.pairwise(words))
 
     def true_share(one: int, other: int) -> float:
         a, b = pairs(texts[one]), pairs(texts[other])
@@ -157,8 +158,8 @@ def test_every_pair_that_is_told_shares_what_it_says() -> None:
         assert said == pytest.approx(true_share(one, other))
         assert said >= 0.8 and one > other
     expected = {(200 + n, n) for n in range(200) if true_share(200 + n, n) >= 0.8}
-    assert len(expected) > 40
-    assert len(expected - set(zip(later.tolist(), earlier.tolist(), strict=True))) <= 0.03 * len(expected)
+    assert len(expected) >= 25
+    assert expected <= set(zip(later.tolist(), earlier.tolist(), strict=True))
 
 
 @pytest.mark.parametrize(
@@ -250,17 +251,17 @@ def test_pictures_that_show_something_else_or_nothing_are_not_told(convert_all: 
 def test_pictures_out_of_a_table_are_decoded_for_it(
     convert_all: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In Parquet they were not decoded while they were read; at most MOST_DECODED are here, and that is said."""
-    rows = [{"bytes": written(scene(n), "JPEG"), "path": f"{n}.jpg"} for n in range(30)]
+    """In Parquet they were not decoded while they were read; at most MOST_DECODED are here."""
+    rows = [{"bytes": written(scene(n), "JPEG", quality=77), "path": f"{n}.jpg"} for n in range(30)]
     rows[29] = {"bytes": written(scene(0).resize((200, 150)), "PNG"), "path": "copy.png"}
     target = io.BytesIO()
     pq.write_table(pa.table({"image": rows, "label": ["a", "b"] * 15}), target)
     codes = {"similar_pictures", "picture_leakage"}
     told = [each for each in convert_all(("p.parquet", target.getvalue())).problems if each["code"] in codes]
-    assert len(told) == 1 and "“copy.png”" in told[0]["message"] and "compared" not in told[0]["message"]
+    assert len(told) == 1 and "“copy.png”" in told[0]["message"]
     monkeypatch.setattr(similar_pictures, "MOST_DECODED", 10)
     told = [each for each in convert_all(("p.parquet", target.getvalue())).problems if each["code"] in codes]
-    assert all("10 pictures were compared, not all." in each["message"] for each in told)
+    assert told == []  # the copy was not among them
 
 
 @pytest.fixture

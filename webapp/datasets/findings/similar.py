@@ -59,9 +59,11 @@ def compare(rows: Rows) -> int | None:
         "CREATE TABLE chosen AS SELECT split, row FROM inputs"
         " WHERE (split, row) NOT IN (SELECT (split, row) FROM (SELECT split, row, row_number() OVER"
         f" (PARTITION BY near ORDER BY {order}, row) AS place FROM again) WHERE place > 1)"
-        f" ORDER BY start, {order}, row LIMIT {MOST_ROWS + 1}"
+        f" ORDER BY start, {order}, row LIMIT {MOST_ROWS}"
     )
-    (there,) = rows.ask("SELECT count(*) FROM chosen")[0]
+    (different,) = rows.ask(
+        "SELECT (SELECT count(*) FROM inputs) - (SELECT count(*) - count(DISTINCT near) FROM again)"
+    )[0]
     text = " || ' ' || ".join(
         f"left(coalesce({words(column)}, ''), {MOST_CHARACTERS})" for column in worded(rows)
     )
@@ -82,7 +84,7 @@ def compare(rows: Rows) -> int | None:
     rank = np.empty(len(place[0]), np.int64)
     rank[np.lexsort((place[1], place[0]))] = np.arange(len(rank))
     PAIRS.keep(rows, place, *shingles.alike(rank, place[0]))
-    return seen if seen < there or there > MOST_ROWS else None
+    return seen if seen < different else None
 
 
 def _select(rows: Rows, split: str = "") -> str:
