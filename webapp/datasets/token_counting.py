@@ -135,7 +135,8 @@ def _count(
     lengths = np.zeros(len(texts), np.int64)
     there = [n for n, text in enumerate(texts) if text is not None]
     while there:
-        held, size = [], 0
+        held: list[int] = []
+        size = 0
         while there and (not held or size + len(texts[there[0]] or "") <= AT_ONCE):
             size += len(texts[there[0]] or "")
             held.append(there.pop(0))

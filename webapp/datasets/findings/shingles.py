@@ -47,7 +47,7 @@ class Shingles:
         """Take in those that have enough words; which these are."""
         split = pc.ascii_split_whitespace(_separated(texts))
         words = pc.list_value_length(split).to_numpy().astype(np.int64)
-        long = words >= WORDS
+        long: np.ndarray[Any, np.dtype[np.bool_]] = words >= WORDS
         if not long.any():
             return long
         split, words = split.filter(pa.array(long)), words[long]
@@ -99,7 +99,8 @@ def _separated(texts: pa.StringArray) -> pa.StringArray:
 def _hashed(words: pa.StringArray) -> Numbers:
     coded = words.dictionary_encode()
     each = np.array([zlib.crc32(word) for word in coded.dictionary.cast(pa.binary()).to_pylist()], np.uint64)
-    return each[coded.indices.to_numpy()]
+    numbers: Numbers = each[coded.indices.to_numpy()]
+    return numbers
 
 
 def _mixed(values: Numbers) -> Numbers:
