@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from webapp.datasets import likeness
+
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 KEPT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
 QUALITY = 95  # of JPEG that has to be written anew
@@ -119,9 +121,9 @@ def _cleaned(picture: Image.Image, data: bytes, annotated: tuple[int, int] | Non
     if kind in HIDDEN_FORMATS:
         notes.append(REWRITTEN)
     if not notes and not marked:
-        if kind == "JPEG":  # reads all of it, but does the arithmetic for every eighth pixel only
-            picture.draft(picture.mode, (max(1, size[0] // 8), max(1, size[1] // 8)))
+        likeness.draft(picture)
         picture.load()
+        likeness.remember(data, picture)
         return Clean(data, *size)
     picture.seek(0)
     picture.load()
@@ -130,7 +132,9 @@ def _cleaned(picture: Image.Image, data: bytes, annotated: tuple[int, int] | Non
         upright = eight_bits(upright)
     elif animated and upright.mode != "RGBA":
         upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-    return Clean(written(upright, "JPEG" if kind in ("JPEG", "MPO") else "PNG"), *upright.size, tuple(notes))
+    made = written(upright, "JPEG" if kind in ("JPEG", "MPO") else "PNG")
+    likeness.remember(made, upright)
+    return Clean(made, *upright.size, tuple(notes))
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:

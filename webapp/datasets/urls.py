@@ -1,6 +1,6 @@
 from django.urls import path
 
-from webapp.datasets import browse_views, change_views, recording_views, split_views, views
+from webapp.datasets import browse_views, change_views, recording_views, split_views, token_views, views
 
 app_name = "datasets"
 urlpatterns = [
@@ -23,6 +23,8 @@ urlpatterns = [
     path("<int:pk>/split/", split_views.split, name="split"),
     path("<int:pk>/files/", change_views.add_files, name="add_files"),
     path("<int:pk>/versions/<int:number>/use/", change_views.use_version, name="use_version"),
+    path("<int:pk>/tokens/", token_views.token_lengths, name="token_lengths"),
+    path("<int:pk>/tokens/count/", token_views.count_tokens, name="count_tokens"),
     path("<int:pk>/rename/", views.rename, name="rename"),
     path("<int:pk>/delete/", views.delete, name="delete"),
 ]
