@@ -96,7 +96,8 @@ class _Object(io.RawIOBase):
         super().close()
 
 
-def _missing_or(error: ClientError, place: dict[str, str]) -> Exception:
-    if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+def _missing_or(error: Exception, place: dict[str, str]) -> Exception:
+    answer = getattr(error, "response", {}).get("ResponseMetadata", {})
+    if answer.get("HTTPStatusCode") == 404:
         return FileNotFoundError(f"{place['Key']} is not in the bucket.")
     return error

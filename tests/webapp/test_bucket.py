@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import BotoCoreError
 
-from tests.webapp.test_storage import FakeS3, bucket  # noqa: F401 - a fixture
+from tests.webapp import test_storage
+from tests.webapp.test_storage import FakeS3
 from webapp import storage
 
+bucket = test_storage.bucket
 ROOT = Path(__file__).resolve().parents[2]
 DATA = bytes(range(256)) * 20_000  # 5 MB
 GET = """
@@ -38,7 +40,7 @@ print(json.dumps([peak() - before, Path(sys.argv[1]).stat().st_size]))
 """
 
 
-def test_a_file_of_any_size_takes_no_memory_and_no_temporary_file(bucket: FakeS3, tmp_path: Path) -> None:  # noqa: F811
+def test_a_file_of_any_size_takes_no_memory_and_no_temporary_file(bucket: FakeS3, tmp_path: Path) -> None:
     bucket.objects = {"prefix/small": b"x", "prefix/large": bytes(200_000_000)}
     nowhere = tmp_path / "no temporary files"
     nowhere.mkdir(mode=0o500)
@@ -64,7 +66,7 @@ def test_a_file_of_any_size_takes_no_memory_and_no_temporary_file(bucket: FakeS3
     assert list(nowhere.iterdir()) == []
 
 
-def test_it_is_read_from_any_byte_to_any_other(bucket: FakeS3) -> None:  # noqa: F811
+def test_it_is_read_from_any_byte_to_any_other(bucket: FakeS3) -> None:
     bucket.objects = {"prefix/a": DATA}
     with storage.open_file("a") as opened:
         assert opened.seek(0, io.SEEK_END) == len(DATA) and opened.read() == b""
@@ -77,20 +79,20 @@ def test_it_is_read_from_any_byte_to_any_other(bucket: FakeS3) -> None:  # noqa:
             opened.seek(-len(DATA) - 1, io.SEEK_END)
 
 
-def test_reading_on_is_one_request(bucket: FakeS3) -> None:  # noqa: F811
+def test_reading_on_is_one_request(bucket: FakeS3) -> None:
     bucket.objects = {"prefix/a": DATA}
     with storage.open_file("a") as opened:
         assert b"".join(iter(lambda: opened.read(1000), b"")) == DATA
     assert [asked.split()[0] for asked in bucket.asked] == ["HEAD", "GET"]
 
 
-def test_an_empty_file_is_empty(bucket: FakeS3) -> None:  # noqa: F811
+def test_an_empty_file_is_empty(bucket: FakeS3) -> None:
     bucket.objects = {"prefix/a": b""}
     with storage.open_file("a") as opened:
         assert opened.read() == b""
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_stopped(bucket: FakeS3, tmp_path: Path) -> None:  # noqa: F811
+def test_a_connection_that_breaks_is_taken_up_where_it_stopped(bucket: FakeS3, tmp_path: Path) -> None:
     bucket.objects = {"prefix/a": DATA}
     bucket.breaks_after = 1_500_000
     storage.get("a", tmp_path / "copy")
@@ -100,7 +102,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_stopped(bucket: FakeS3, t
 
 def test_a_bucket_that_sends_nothing_more_is_an_error_and_no_short_file(
     bucket: FakeS3, tmp_path: Path
-) -> None:  # noqa: F811
+) -> None:
     bucket.objects = {"prefix/a": DATA}
     bucket.breaks_after = 0
     with pytest.raises((BotoCoreError, OSError)):

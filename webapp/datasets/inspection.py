@@ -25,7 +25,8 @@ from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from webapp import storage
-from webapp.datasets import suggestion
+from webapp.datasets import hub_fetch, sources, suggestion
+from webapp.datasets.hub_fetch import Report
 from webapp.datasets.intake import PATIENCE_SECONDS, copy_upload, publish
 from webapp.datasets.isolated import Crashed, convert_apart
 from webapp.datasets.models import Dataset, DatasetVersion
@@ -107,22 +108,25 @@ def _claim(dataset_id: int, claim: str) -> Dataset | None:
 def _inspect(dataset: Dataset, claim: str, scratch: Path) -> None:
     output = scratch / "output"
     output.mkdir()
+    report = _Reporter(dataset.pk, claim)
     order = {
-        "files": _files(dataset, scratch),
+        "files": _files(dataset, scratch, report),
         "request": dataset.request,
         "tasks": [suggestion.as_json(needs) for needs in suggestion.registered().values()],
         "limits": asdict(settings.DATASET_LIMITS),
     }
-    report = _Reporter(dataset.pk, claim)
     converted, problems = convert_apart(order, output, scratch, report)
     if converted is None:
         _end_invalid(dataset.pk, claim, problems)
         return
     report("storing", 0, 0)
+    problems += [each.as_json() for each in sources.findings(dataset)]
     _end_ready(dataset.pk, claim, converted, problems, output)
 
 
-def _files(dataset: Dataset, scratch: Path) -> list[tuple[str, str]]:
+def _files(dataset: Dataset, scratch: Path, report: Report) -> list[tuple[str, str]]:
+    if dataset.request.get("source", {}).get("kind") == "hub":
+        return hub_fetch.fetch(dataset.request["source"], scratch / "hub", report)
     if dataset.sample:
         folder = scratch / "sample"
         folder.mkdir()

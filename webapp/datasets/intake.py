@@ -13,8 +13,9 @@ from typing import Any
 from django.conf import settings
 from django.core.files import File
 from django.db import transaction
-from django.db.models import Sum
-from django.db.models.functions import Now
+from django.db.models import BigIntegerField, Sum
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast, Now
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
@@ -24,6 +25,7 @@ from webapp.datasets import suggestion
 from webapp.datasets.formats import all_extensions
 from webapp.datasets.models import Dataset, DatasetVersion, UploadedFile
 from webapp.datasets.uploading import ArrivedFile, IncomingFile
+from webapp.templatetags.ui import size
 from webapp.uploads import quota, receiving
 from webapp.uploads.incoming import clean_name, incoming_folder
 
@@ -99,10 +101,19 @@ def create_of_uploads(
 
 
 def held_bytes(workspace: Workspace) -> int:
-    """What datasets of a workspace take, of its quota: files as they came, and their versions."""
+    """What datasets of a workspace take, of its quota: files as they came, versions, and what is being fetched."""
     files = UploadedFile.objects.filter(dataset__workspace=workspace).aggregate(all=Sum("size"))["all"]
     versions = DatasetVersion.objects.filter(dataset__workspace=workspace)
-    return (files or 0) + (versions.aggregate(all=Sum("size_bytes"))["all"] or 0)
+    fetching = Dataset.objects.filter(workspace=workspace, status=Dataset.Status.INSPECTING)
+    coming = fetching.aggregate(all=Sum(Cast(KT("request__source__size"), BigIntegerField())))["all"]
+    return (files or 0) + (versions.aggregate(all=Sum("size_bytes"))["all"] or 0) + (coming or 0)
+
+
+def size_refusal(workspace: Workspace, wanted: int) -> str:
+    """Why so many bytes cannot be taken from elsewhere, as a sentence; empty if they can."""
+    if wanted > settings.UPLOAD_MAX_BYTES:
+        return f"It has {size(wanted)}; this server takes up to {size(settings.UPLOAD_MAX_BYTES)} at once."
+    return quota.refusal(workspace, wanted)
 
 
 def publish_on_commit(dataset: Dataset) -> None:
@@ -182,24 +193,24 @@ def _keep(dataset: Dataset, number: int, file: File[bytes], name: str) -> None:
     extension = Path(name).suffix.lower()
     key = f"datasets/{dataset.pk}/uploads/{number}{extension if extension in all_extensions() else ''}"
     if isinstance(file, ArrivedFile):
-        size, digest = file.upload.length, file.sha256
+        length, digest = file.upload.length, file.sha256
         storage.copy(file.upload.key, key)
     elif isinstance(file, IncomingFile):
-        size, digest = file.size or 0, file.sha256
+        length, digest = file.size or 0, file.sha256
         storage.put(file.path, key, move=True)
     else:
         path = incoming_folder() / f"{dataset.pk}-{number}"
-        hashed, size = hashlib.sha256(), 0
+        hashed, length = hashlib.sha256(), 0
         try:
             with path.open("wb") as target:
                 for chunk in file.chunks(storage.CHUNK):
                     hashed.update(chunk)
-                    size += target.write(chunk)
+                    length += target.write(chunk)
             digest = hashed.hexdigest()
             storage.put(path, key, move=True)
         finally:
             path.unlink(missing_ok=True)
-    UploadedFile.objects.create(dataset=dataset, name=name, storage_key=key, size=size, sha256=digest)
+    UploadedFile.objects.create(dataset=dataset, name=name, storage_key=key, size=length, sha256=digest)
 
 
 def copy_upload(upload: UploadedFile, folder: Path, number: int) -> Path:
