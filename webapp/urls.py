@@ -2,7 +2,14 @@
 
 from django.urls import include, path, re_path
 
-from runs.api import controls_router, hosts_router, notifications_router, storage_router, tasks_router
+from runs.api import (
+    controls_router,
+    hosts_router,
+    notifications_router,
+    predictions_router,
+    storage_router,
+    tasks_router,
+)
 from runs.api import router as runs_router
 from runs.urls import hosts_urlpatterns
 from runs.views.overview import overview
@@ -24,6 +31,7 @@ api.add_router("uploads", uploads_router)
 api.add_router("tasks", tasks_router)
 api.add_router("runs", runs_router)
 api.add_router("runs", controls_router)
+api.add_router("runs", predictions_router)
 api.add_router("notifications", notifications_router)
 api.add_router("storage", storage_router)
 api.add_router("hosts", hosts_router)

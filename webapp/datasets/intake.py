@@ -24,7 +24,7 @@ from webapp.accounts.models import User, Workspace
 from webapp.datasets import suggestion
 from webapp.datasets.formats import all_extensions
 from webapp.datasets.models import Dataset, DatasetVersion, UploadedFile
-from webapp.datasets.uploading import ArrivedFile, IncomingFile
+from webapp.datasets.uploading import ArrivedFile, IncomingFile, KeptFile
 from webapp.templatetags.ui import size
 from webapp.uploads import quota, receiving
 from webapp.uploads.incoming import clean_name, incoming_folder
@@ -51,8 +51,12 @@ def create_dataset(
     files: Sequence[File[bytes]],
     name: str = "",
     request: dict[str, Any] | None = None,
+    source: dict[str, Any] | None = None,
 ) -> Dataset:
-    """Keep the files and have them inspected. Raises IntakeError; then nothing is kept."""
+    """Keep the files and have them inspected. Raises IntakeError; then nothing is kept.
+
+    `source`: where they come from (sources.py), if nobody uploaded them.
+    """
     asked = checked_request(request or {})
     _check_files(files)
     _check_quota(workspace, files)
@@ -65,7 +69,7 @@ def create_dataset(
                 workspace=workspace,
                 created_by=user,
                 name=title,
-                request=asked,
+                request={**asked, "source": source} if source else asked,
                 stage="waiting",
                 lease_until=Now() + timedelta(seconds=PATIENCE_SECONDS),
             )
@@ -192,9 +196,9 @@ def _keep(dataset: Dataset, number: int, file: File[bytes], name: str) -> None:
     """Into storage under a key of ours: nothing of the name that people chose, but a known extension."""
     extension = Path(name).suffix.lower()
     key = f"datasets/{dataset.pk}/uploads/{number}{extension if extension in all_extensions() else ''}"
-    if isinstance(file, ArrivedFile):
-        length, digest = file.upload.length, file.sha256
-        storage.copy(file.upload.key, key)
+    if isinstance(file, KeptFile):
+        length, digest = file.size or 0, file.sha256
+        storage.copy(file.key, key)
     elif isinstance(file, IncomingFile):
         length, digest = file.size or 0, file.sha256
         storage.put(file.path, key, move=True)
