@@ -124,7 +124,8 @@ def _bad_row(run: Run) -> Step | None:
     found = run.failure.get("details") or {}
     if not (run.dataset_version and found.get("split") and found.get("row")):
         return None
-    asked = {name: found[name] for name in ("split", "row", "column") if found.get(name)}
+    asked = {"version": run.dataset_version.number}
+    asked |= {name: found[name] for name in ("split", "row", "column") if found.get(name)}
     url = f"{reverse('datasets:detail', args=[run.dataset_version.dataset_id])}?{urlencode(asked)}#row"
     return Step("open_row", f"Open row {int(found['row']):,} of the {found['split']} rows", url, icon="table")
 

@@ -17,6 +17,7 @@ from webapp.api import api, api_urls, docs, no_such_path
 from webapp.catalog.api import router as models_router
 from webapp.datasets.api import router as datasets_router
 from webapp.datasets.browse_api import router as rows_router
+from webapp.datasets.change_api import router as changes_router
 from webapp.datasets.from_hub import router as from_hub_router
 from webapp.datasets.from_uploads import router as from_uploads_router
 from webapp.health import healthz
@@ -27,6 +28,7 @@ api.add_router("datasets", datasets_router)
 api.add_router("datasets", rows_router)
 api.add_router("datasets", from_uploads_router)
 api.add_router("datasets", from_hub_router)
+api.add_router("datasets", changes_router)
 api.add_router("uploads", uploads_router)
 api.add_router("tasks", tasks_router)
 api.add_router("runs", runs_router)

@@ -24,7 +24,7 @@ from runs.models import Attempt, Run
 from runs.models.run import READY
 from runs.notifications.duty import notify
 from runs.queueing.release import move_up, release_due, release_followers
-from webapp.datasets.inspection import requeue_due
+from webapp.datasets import changing, inspection
 
 log = logging.getLogger(__name__)
 tidy_up = Tidying()
@@ -80,7 +80,8 @@ def dispatch_once() -> None:
         release_followers,
         move_up,
         publish_waiting,
-        requeue_due,
+        inspection.requeue_due,
+        changing.requeue_due,
         notify,
         tidy_up,
     ):

@@ -29,13 +29,20 @@ def fault(function: Fault) -> Fault:
     return function
 
 
+def kill_a_trainer(fleet: Fleet, chance: random.Random) -> bool:
+    """False if none is there."""
+    trainers = fleet.trainers()
+    with contextlib.suppress(ProcessLookupError):
+        if trainers:
+            os.kill(chance.choice(trainers)[1], signal.SIGKILL)
+    return bool(trainers)
+
+
 # -- killed ----------------------------------------------------------------------------------------
 @fault
 def trainer_killed(fleet: Fleet, chance: random.Random) -> None:
-    while not (trainers := fleet.trainers()):  # all runs have ended meanwhile
+    while not kill_a_trainer(fleet, chance):  # all runs have ended meanwhile
         fleet.keep_busy(chance)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(chance.choice(trainers)[1], signal.SIGKILL)
 
 
 @fault

@@ -94,7 +94,7 @@ def test_divergence_leads_to_a_run_with_a_tenth_of_the_learning_rate(browser: Cl
 
 def test_a_bad_row_can_be_opened(browser: Client, script: Script, failed: Any, lab: Lab) -> None:
     run = failed("bad_data", {"split": "train", "row": 1234, "column": "re&view"})
-    where = f"/datasets/{lab.dataset.pk}/?split=train&row=1234&column=re%26view#row"
+    where = f"/datasets/{lab.dataset.pk}/?version=1&split=train&row=1234&column=re%26view#row"
     assert links(box_of(browser, run))["Open row 1,234 of the train rows"] == where
     failure = script.get(f"runs/{run.pk}").json()["failure"]
     assert failure["details"] == {"split": "train", "row": 1234, "column": "re&view"}

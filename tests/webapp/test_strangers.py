@@ -157,6 +157,10 @@ def test_the_api_answers_nobody_without_a_token(theirs: Theirs) -> None:
 
 # A request that would be right if it came from somebody who may; what asks for more must be added here.
 BODIES: dict[str, dict[str, Any]] = {
+    "/api/v1/datasets/{dataset_id}/changes": {
+        "data": {"change": {"op": "drop_rows", "split": "train", "rows": [1]}},
+        "content_type": "application/json",
+    },
     "/api/v1/runs": {
         "data": {"model": "own-model", "dataset": 0, "method": "head"},
         "content_type": "application/json",
@@ -166,6 +170,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/runs/{run_id}/duplicate": {"data": {}, "content_type": "application/json"},
     "/api/v1/datasets/from-uploads": {"data": {"uploads": []}, "content_type": "application/json"},
     "/api/v1/datasets/from-hub": {"data": {"dataset": "lab/reviews"}, "content_type": "application/json"},
+    "/api/v1/datasets/{dataset_id}/files": {"data": {"file": b"text,label\na,b\n"}},
     "/api/v1/datasets": {"data": {"file": b"text,label\na,b\n"}},
     "/api/v1/storage/preview": {"data": {"run_days": 0}, "content_type": "application/json"},
     "/api/v1/storage/rule": {"data": {"run_days": 0}, "content_type": "application/json"},

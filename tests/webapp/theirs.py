@@ -64,6 +64,7 @@ class Theirs:
         filled = filled.replace("{split}", "train").replace("{row}", "1").replace("{column}", "0")
         filled = filled.replace("<slug:kind>", "parquet").replace("{kind}", "parquet")
         filled = filled.replace("<uuid:pk>", str(self.upload.pk)).replace("{upload_id}", str(self.upload.pk))
+        filled = filled.replace("<int:number>", "1").replace("{number}", "1").replace("{change_id}", "1")
         filled = filled.replace("<int:attempt>", "1").replace("{attempt}", "1")
         assert not re.search(r"[<{]", filled), f"teach this test to fill in {filled}"
         return "/" + filled.lstrip("/")

@@ -60,7 +60,7 @@ def described(dataset: Dataset) -> dict[str, Any]:
         "splits": version.splits if version else {},
         "columns": version.columns if version else [],
         "suggested": version.suggested if version else {},
-        "problems": dataset.problems,
+        "problems": dataset.findings,
         "progress": {
             "stage": dataset.stage,
             "done": dataset.progress_done,

@@ -12,12 +12,13 @@ from django.urls import reverse
 from ninja import Query, Router, Schema
 
 from webapp.api import ERRORS, ApiError
-from webapp.datasets.browsing import RowFilter, chosen_version, known_count, page_of
+from webapp.datasets.browsing import RowFilter, known_count, page_of
 from webapp.datasets.exporting import EXPORTS, CannotExport, export_response
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.datasets.row_pictures import picture_response
 from webapp.datasets.shards import NotHere
 from webapp.datasets.showing import named
+from webapp.datasets.versions import find_version
 
 router = Router(tags=["datasets"])
 LONGEST = 65_536  # characters of a value; downloads have all of them
@@ -46,7 +47,7 @@ class RowsOut(Schema):
 def _version(request: Any, dataset_id: int, version: str) -> DatasetVersion:
     mine = Dataset.objects.filter(workspace=request.auth.workspace).select_related("version")
     dataset = mine.filter(pk=dataset_id).first()
-    found = chosen_version(dataset, version) if dataset else None
+    found = find_version(dataset, version) if dataset else None
     if found is None:
         raise ApiError(404, "not_found", "There is no such version of such a dataset in this workspace.")
     return found
@@ -63,7 +64,7 @@ def rows(
     start: int = Query(0, ge=0, le=2**53, description="the first row to look at"),  # type: ignore[type-arg]
     end: int = Query(0, ge=0, le=2**53, description="or the last"),  # type: ignore[type-arg]
     limit: int = Query(50, ge=1, le=MOST),  # type: ignore[type-arg]
-    version: str = Query("", description="content hash; left out: the newest"),  # type: ignore[type-arg]
+    version: str = Query("", description="its number or content hash; left out: the one that new runs get"),  # type: ignore[type-arg]
 ) -> dict[str, Any]:
     """From a row on, in their order. A search stops after five seconds: go on from `next` then."""
     found = _version(request, dataset_id, version)

@@ -14,7 +14,6 @@ from webapp.datasets.browsing import (
     Asked,
     Page,
     RowFilter,
-    chosen_version,
     counted,
     known_count,
     page_of,
@@ -24,6 +23,7 @@ from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.datasets.row_pictures import picture_response
 from webapp.datasets.searching import SECONDS, Busy
 from webapp.datasets.shards import NotHere
+from webapp.datasets.versions import find_version
 from webapp.requests import Request
 
 
@@ -31,7 +31,7 @@ def version_or_404(request: Request, pk: int) -> tuple[Dataset, DatasetVersion]:
     """The dataset and the version that the address names, if they may be seen."""
     mine = Dataset.objects.filter(workspace=request.workspace).select_related("version")
     dataset: Dataset = get_object_or_404(mine, pk=pk)
-    version = chosen_version(dataset, request.GET.get("version", ""))
+    version = find_version(dataset, request.GET.get("version", ""))
     if version is None:
         raise Http404("There is no such version.")
     return dataset, version
@@ -50,7 +50,7 @@ def browse(request: Request, pk: int) -> HttpResponse:
         "filter": form,
         "asked": asked,
         "columns": version.columns,
-        "version_query": "" if is_current else f"?version={version.content_hash}",
+        "version_query": "" if is_current else f"?version={version.number}",
         "is_current": is_current,
         "exports": offered(version),
     }

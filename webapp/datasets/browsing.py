@@ -14,7 +14,7 @@ from typing import Any
 from django import forms
 
 from webapp.datasets.cells import Cell, cells, parts
-from webapp.datasets.models import Dataset, DatasetVersion
+from webapp.datasets.models import DatasetVersion
 from webapp.datasets.reading import Rows, rows_of
 from webapp.datasets.searching import Busy, Condition, Counted, Search, condition, searched
 from webapp.datasets.shards import NotHere
@@ -159,15 +159,6 @@ def _grouped(values: dict[str, tuple[str, str, Any]]) -> list[Any]:
         by_column.setdefault(column, []).append((choice, name if name.strip() else "(blank)"))
     groups = list(by_column.items())
     return groups if len(groups) > 1 else groups[0][1]
-
-
-def chosen_version(dataset: Dataset, content_hash: str) -> DatasetVersion | None:
-    """The version of this hash, or the dataset's own where none is named; None if there is none."""
-    if not content_hash:
-        version: DatasetVersion | None = dataset.version
-        return version
-    found: DatasetVersion | None = dataset.versions.filter(content_hash=content_hash[:64]).first()
-    return found
 
 
 def page_of(version: DatasetVersion, asked: Asked) -> Page:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from webapp.datasets.columns import Column
 from webapp.datasets.formats.common import ARROW_TYPES, BOX
+from webapp.datasets.formats.features import FEATURES, NOTES
 
 FORM = 1  # of the hash; raised when the same rows are to be told from earlier ones
 ROWS_AT_ONCE = 10_000  # in a row group, so that a trainer can read a part
@@ -36,9 +37,13 @@ def arrow_type(kind: str) -> pa.DataType:
 
 
 def schema_of(columns: list[Column]) -> pa.Schema:
-    """Arrow schema with the features as metadata."""
+    """Arrow schema with the features as metadata, and the kinds, which features do not always tell."""
     features = {column.name: _feature(column) for column in columns}
-    metadata = {"huggingface": json.dumps({"info": {"features": features}}, ensure_ascii=False)}
+    notes = {"kinds": {column.name: column.kind for column in columns}}
+    metadata = {
+        FEATURES: json.dumps({"info": {"features": features}}, ensure_ascii=False),
+        NOTES: json.dumps(notes, ensure_ascii=False),
+    }
     return pa.schema([(column.name, arrow_type(column.kind)) for column in columns], metadata=metadata)
 
 
@@ -203,7 +208,7 @@ def _feed(hashes: dict[str, Any], part: str, array: pa.Array) -> None:
 
 def content_hash(schema: pa.Schema, splits: dict[str, str]) -> str:
     """One hash of the columns, their classes, and the rows of each split."""
-    features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    features = json.loads(schema.metadata[FEATURES])["info"]["features"]
     said = {"form": FORM, "columns": [[name, features[name]] for name in schema.names], "splits": splits}
     return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 

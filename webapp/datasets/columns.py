@@ -13,7 +13,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from webapp.datasets.formats.common import NESTED, kind_of
+from webapp.datasets.formats.common import NESTED, is_settled, kind_of
 from webapp.datasets.problems import Problems, Refused
 from webapp.datasets.staging import Staged
 from webapp.datasets.tallies import Tally
@@ -148,7 +148,7 @@ def _nested(
     column = Column(item.name, kind_of(item), total - there, names=class_names or [])
     if tally is not None:
         column.facts = tally.facts()
-        if tally.names:
+        if tally.names and not class_names:
             column.names = tally.sorted(tally.names)
     if len(column.names) > MOST_CLASSES:
         raise Refused(
@@ -189,7 +189,7 @@ def _column(
             ).fetchall()
         ]
         column.distinct = len(values)
-        _classes(column, values, class_names, wanted, int(there))
+        _classes(column, values, class_names, wanted, int(there), is_settled(item))
     column.distinct = min(column.distinct or 0, int(there))
     column.facts = _facts(connection, name, column.kind)
     return column
@@ -221,7 +221,12 @@ def _kind_of_text(connection: duckdb.DuckDBPyConnection, name: str) -> str:
 
 
 def _classes(
-    column: Column, values: list[Any], class_names: list[str] | None, wanted: tuple[str, ...], there: int
+    column: Column,
+    values: list[Any],
+    class_names: list[str] | None,
+    wanted: tuple[str, ...],
+    there: int,
+    settled: bool,
 ) -> None:
     """Decide whether a column of few different values is a label, and keep the values."""
     if class_names is not None and column.kind == "integer":
@@ -239,7 +244,7 @@ def _classes(
     few = len(values) <= max(min(FEW, there // 2), min(MOST_CLASSES, there // 10))
     short = max(len(value) for value in values) <= LONGEST_CLASS
     allowed = not wanted or "label" in wanted
-    if len(values) <= MOST_CLASSES and allowed and (must or (few and short)):
+    if len(values) <= MOST_CLASSES and allowed and (must or (few and short and not settled)):
         column.kind = "label"
         column.names = sorted(values)
 

@@ -40,10 +40,30 @@ class UploadsField(forms.Field):
             raise forms.ValidationError("An upload is not there any more; choose its file again.") from error
 
 
-class UploadForm(forms.Form):
-    """One file or several of one dataset. Everything but the files can be left as it is."""
+class FilesForm(forms.Form):
+    """One file or several, with the form or piece by piece before it."""
 
     file = FilesField(label="Files", widget=ManyFiles)
+    # Files that came piece by piece beforehand; then none has to come with the form.
+    upload = UploadsField(required=False, widget=forms.MultipleHiddenInput)
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.fields["file"].required = not (self.is_bound and self.data.get("upload"))
+        self.fields["file"].widget.attrs |= {
+            "accept": ",".join(all_extensions()),
+            "data-limit": settings.UPLOAD_MAX_BYTES,
+        }
+
+    def clean(self) -> dict[str, Any]:
+        for error in self.errors.pop("upload", []):  # a field that nobody sees
+            self.add_error("file", error)
+        return self.cleaned_data
+
+
+class UploadForm(FilesForm):
+    """The files of one dataset. Everything but them can be left as it is."""
+
     name = forms.CharField(required=False, max_length=200, help_text="Left empty, it is the first file's.")
     task = forms.ChoiceField(
         required=False, label="What for", help_text="Left open, a task is suggested by what the columns hold."
@@ -60,27 +80,14 @@ class UploadForm(forms.Form):
         help_text="If a column says train, validation or test for each row: its name. Else a split is made.",
     )
 
-    # Files that came piece by piece beforehand; then none has to come with the form.
-    upload = UploadsField(required=False, widget=forms.MultipleHiddenInput)
-
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self.fields["file"].required = not (self.is_bound and self.data.get("upload"))
-        self.fields["file"].widget.attrs |= {
-            "accept": ",".join(all_extensions()),
-            "data-limit": settings.UPLOAD_MAX_BYTES,
-        }
         task = self.fields["task"]
         assert isinstance(task, forms.ChoiceField)
         task.choices = [
             ("", "Suggest one"),
             *((needs.slug, needs.title) for needs in suggestion.registered().values()),
         ]
-
-    def clean(self) -> dict[str, Any]:
-        for error in self.errors.pop("upload", []):  # a field that nobody sees
-            self.add_error("file", error)
-        return self.cleaned_data
 
     def request(self) -> dict[str, Any]:
         """As Dataset.request."""
@@ -115,6 +122,21 @@ class HubForm(forms.Form):
     )
     name = forms.CharField(
         required=False, max_length=200, label="Name here", help_text="Left empty, it is the hub's."
+    )
+
+
+class AddFilesForm(FilesForm):
+    """Files whose rows come to those of a dataset."""
+
+    split = forms.ChoiceField(
+        required=False,
+        label="Their rows are",
+        choices=[
+            ("", "What the files' names say, or else to train on"),
+            ("train", "To train on"),
+            ("validation", "To validate"),
+            ("test", "To test"),
+        ],
     )
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models.functions import Now
 from django.http import HttpRequest
 from ninja import Field, Router, Schema
 
@@ -14,6 +12,7 @@ from webapp.accounts.models import User, Workspace
 from webapp.api import ERRORS, ApiError, require_editor
 from webapp.datasets import hub, intake
 from webapp.datasets.api import DatasetOut, described
+from webapp.datasets.claims import PATIENCE_SECONDS, in_seconds
 from webapp.datasets.hub_files import NotUsable
 from webapp.datasets.models import Dataset
 
@@ -64,9 +63,9 @@ def create_of_hub(
             name=" ".join(name.split())[:200] or found.dataset.rsplit("/", 1)[-1][:200],
             request={**asked, "source": found.as_json()},
             stage="waiting",
-            lease_until=Now() + timedelta(seconds=intake.PATIENCE_SECONDS),
+            lease_until=in_seconds(PATIENCE_SECONDS),
         )
-        intake.publish_on_commit(made)
+        intake.publish_inspection(made)
     return made
 
 

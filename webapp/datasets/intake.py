@@ -6,22 +6,20 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 from django.core.files import File
 from django.db import transaction
-from django.db.models import BigIntegerField, Sum
+from django.db.models import BigIntegerField, Max, Sum
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast, Now
-from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from django.db.models.functions import Cast
 
 from webapp import storage
 from webapp.accounts.models import User, Workspace
 from webapp.datasets import suggestion
+from webapp.datasets.claims import INSPECT, PATIENCE_SECONDS, in_seconds, publish
 from webapp.datasets.formats import all_extensions
 from webapp.datasets.models import Dataset, DatasetVersion, UploadedFile
 from webapp.datasets.uploading import ArrivedFile, IncomingFile, KeptFile
@@ -30,8 +28,6 @@ from webapp.uploads import quota, receiving
 from webapp.uploads.incoming import clean_name, incoming_folder
 
 log = logging.getLogger(__name__)
-INSPECT = "datasets.inspect"
-PATIENCE_SECONDS = 30  # until a message that nobody took is sent again
 MAX_FILES = 50
 REQUEST_KEYS = {"task", "columns", "has_header", "split_column", "seed"}
 
@@ -58,8 +54,7 @@ def create_dataset(
     `source`: where they come from (sources.py), if nobody uploaded them.
     """
     asked = checked_request(request or {})
-    _check_files(files)
-    _check_quota(workspace, files)
+    check_files(workspace, files)
     names = [clean_name(file.name or "") for file in files]
     title = " ".join(name.split())[:200] or Path(names[0]).stem[:200]
     dataset: Dataset | None = None
@@ -71,15 +66,15 @@ def create_dataset(
                 name=title,
                 request={**asked, "source": source} if source else asked,
                 stage="waiting",
-                lease_until=Now() + timedelta(seconds=PATIENCE_SECONDS),
+                lease_until=in_seconds(PATIENCE_SECONDS),
             )
-            for number, (file, said) in enumerate(zip(files, names, strict=True)):
-                _keep(dataset, number, file, said)
+            for file, said in zip(files, names, strict=True):
+                keep_file(dataset, file, said)
     except BaseException:
         if dataset is not None:
             storage.delete_under(f"datasets/{dataset.pk}")
         raise
-    publish_on_commit(dataset)
+    publish_inspection(dataset)
     return dataset
 
 
@@ -108,9 +103,12 @@ def held_bytes(workspace: Workspace) -> int:
     """What datasets of a workspace take, of its quota: files as they came, versions, and what is being fetched."""
     files = UploadedFile.objects.filter(dataset__workspace=workspace).aggregate(all=Sum("size"))["all"]
     versions = DatasetVersion.objects.filter(dataset__workspace=workspace)
+    once = versions.values("dataset", "content_hash").annotate(
+        size=Max("size_bytes")
+    )  # their files are shared
     fetching = Dataset.objects.filter(workspace=workspace, status=Dataset.Status.INSPECTING)
     coming = fetching.aggregate(all=Sum(Cast(KT("request__source__size"), BigIntegerField())))["all"]
-    return (files or 0) + (versions.aggregate(all=Sum("size_bytes"))["all"] or 0) + (coming or 0)
+    return (files or 0) + (once.aggregate(all=Sum("size"))["all"] or 0) + (coming or 0)
 
 
 def size_refusal(workspace: Workspace, wanted: int) -> str:
@@ -120,22 +118,10 @@ def size_refusal(workspace: Workspace, wanted: int) -> str:
     return quota.refusal(workspace, wanted)
 
 
-def publish_on_commit(dataset: Dataset) -> None:
+def publish_inspection(dataset: Dataset) -> None:
     """Wake a worker for the inspection once the row can be seen."""
     pk = dataset.pk
-    transaction.on_commit(lambda: publish(pk))
-
-
-def publish(dataset_id: int) -> bool:
-    """Send the wake-up; False if the broker is away (the dispatcher sends it again)."""
-    from webapp.celery import app
-
-    try:
-        app.send_task(INSPECT, args=[dataset_id], expires=2 * PATIENCE_SECONDS, retry=False)
-    except (OperationalError, RedisError, OSError) as error:
-        log.warning("The broker cannot be reached (%s); the dispatcher will send this again.", error)
-        return False
-    return True
+    transaction.on_commit(lambda: publish(INSPECT, pk))
 
 
 def checked_request(request: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +159,13 @@ def _unknown_roles(task: str, columns: dict[str, str]) -> dict[str, str]:
     return {"columns": f"No role is called “{unknown[0]}”. There are: {', '.join(sorted(known))}."}
 
 
-def _check_files(files: Sequence[File[bytes]]) -> None:
+def check_files(workspace: Workspace, files: Sequence[File[bytes]]) -> None:
+    """That so many files, of this size, can be taken. Raises IntakeError."""
+    _check_sizes(files)
+    _check_quota(workspace, files)
+
+
+def _check_sizes(files: Sequence[File[bytes]]) -> None:
     if not files:
         raise IntakeError({"file": f"Choose at least one file: {', '.join(all_extensions())}."})
     if len(files) > MAX_FILES:
@@ -192,8 +184,11 @@ def _check_quota(workspace: Workspace, files: Sequence[File[bytes]]) -> None:
         raise IntakeError({"file": reason}, status=413)
 
 
-def _keep(dataset: Dataset, number: int, file: File[bytes], name: str) -> None:
+def keep_file(dataset: Dataset, file: File[bytes], name: str) -> UploadedFile:
     """Into storage under a key of ours: nothing of the name that people chose, but a known extension."""
+    number = str(dataset.files.count())
+    if dataset.version_id is not None:  # one that was added and refused may be on its way out of storage
+        number += f"-{uuid.uuid4().hex[:8]}"
     extension = Path(name).suffix.lower()
     key = f"datasets/{dataset.pk}/uploads/{number}{extension if extension in all_extensions() else ''}"
     if isinstance(file, KeptFile):
@@ -214,7 +209,10 @@ def _keep(dataset: Dataset, number: int, file: File[bytes], name: str) -> None:
             storage.put(path, key, move=True)
         finally:
             path.unlink(missing_ok=True)
-    UploadedFile.objects.create(dataset=dataset, name=name, storage_key=key, size=length, sha256=digest)
+    kept: UploadedFile = UploadedFile.objects.create(
+        dataset=dataset, name=name, storage_key=key, size=length, sha256=digest
+    )
+    return kept
 
 
 def copy_upload(upload: UploadedFile, folder: Path, number: int) -> Path:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import models
 from django.utils import timezone
 
-from webapp.accounts.models import OwnedModel
+from webapp.accounts.models import OwnedModel, User
+from webapp.datasets.claims import Claimed
 
 
-class Dataset(OwnedModel):
+class Dataset(OwnedModel, Claimed):
     """What a person uploaded or a sample made. Facts about rows are the version's."""
 
     class Status(models.TextChoices):
@@ -22,17 +25,9 @@ class Dataset(OwnedModel):
     # What the uploader said: {task, columns {role: column}, has_header, split_column, seed}; all optional.
     request = models.JSONField(default=dict, blank=True)
     sample = models.CharField(max_length=50, blank=True)  # slug of the sample that made it
-    # [{severity: error|serious|warning, code, message, file, split, row, column, hint, count}], worst first.
+    # Why it cannot be used, as a version's problems; of one that can, its version has what was found.
     problems = models.JSONField(default=list, blank=True)
     version = models.ForeignKey("DatasetVersion", null=True, on_delete=models.SET_NULL, related_name="+")
-    # The inspection is claimed by compare-and-set on these; one that dies is claimed again.
-    claimed_by = models.CharField(max_length=200, blank=True)
-    lease_until = models.DateTimeField(null=True, blank=True)
-    attempts = models.IntegerField(default=0)
-    stage = models.CharField(max_length=50, blank=True)
-    progress_done = models.BigIntegerField(default=0)  # bytes or rows, of progress_total
-    progress_total = models.BigIntegerField(default=0)
-    row_version = models.BigIntegerField(default=1)  # rises with every change: the poll's tag
 
     class Meta:
         ordering = ["-created_at"]
@@ -45,6 +40,12 @@ class Dataset(OwnedModel):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """What was found in the version that runs get, or why there is none."""
+        found: list[dict[str, Any]] = self.version.problems if self.version else self.problems
+        return found
 
 
 class UploadedFile(models.Model):
@@ -65,6 +66,11 @@ class DatasetVersion(models.Model):
     """
 
     dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="versions")
+    number = models.IntegerField(default=1)  # from 1, in the order in which they were made
+    parent = models.ForeignKey("self", null=True, on_delete=models.SET_NULL, related_name="children")
+    # What made it out of its parent: {op, …, says: a sentence}, as edits/ knows them; empty of an upload.
+    change = models.JSONField(default=dict, blank=True)
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
     content_hash = models.CharField(max_length=64)
     storage_prefix = models.CharField(max_length=500)
     size_bytes = models.BigIntegerField()
@@ -75,6 +81,9 @@ class DatasetVersion(models.Model):
     # counts {split: [n a bin, n beyond]}}. The rest: Tally.facts.
     columns = models.JSONField()
     suggested = models.JSONField(default=dict)  # {task, columns {role: column}, reason}
+    mapping = models.CharField(max_length=32, blank=True)  # versions.mapping_hash of `suggested`
+    # [{severity: error|serious|warning, code, message, file, split, row, column, hint, count}], worst first.
+    problems = models.JSONField(default=list, blank=True)
     preview = models.JSONField(default=list)  # first rows: [{column: value}], long text cut
     # How the split was made, seed, dialect; stored {file name: {size, sha256}} of the Parquet files.
     details = models.JSONField(default=dict, blank=True)
@@ -82,5 +91,35 @@ class DatasetVersion(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["dataset", "content_hash"], name="one_version_a_content")
+            models.UniqueConstraint(
+                fields=["dataset", "content_hash", "mapping"], name="one_version_a_content_and_mapping"
+            ),
+            models.UniqueConstraint(fields=["dataset", "number"], name="one_version_a_number"),
+        ]
+
+
+class Change(Claimed):
+    """A new version that is asked for: made by a worker, out of `parent`."""
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", "Being made"
+        DONE = "done", "Done"
+        REFUSED = "refused", "Cannot be made"
+
+    dataset = models.ForeignKey(Dataset, on_delete=models.CASCADE, related_name="changes")
+    parent = models.ForeignKey(DatasetVersion, on_delete=models.CASCADE, related_name="+")
+    asked = models.JSONField()  # {op, …}, checked
+    title = models.CharField(max_length=300)  # of what is being done, in words
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.WAITING)
+    problems = models.JSONField(default=list, blank=True)  # why it cannot be made
+    result = models.ForeignKey(DatasetVersion, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_by = models.ForeignKey(User, null=True, on_delete=models.SET_NULL, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["dataset"], condition=models.Q(status="waiting"), name="one_change_at_a_time"
+            )
         ]

@@ -8,7 +8,8 @@ from typing import Any
 from django.urls import reverse
 
 from webapp.datasets.charting import Chart, chart_of
-from webapp.datasets.models import DatasetVersion
+from webapp.datasets.fixes import Fix, fixes_of
+from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.datasets.rows import LARGEST_RECORDING
 
 KIND_ICONS = {
@@ -110,6 +111,21 @@ def _media_facts(column: dict[str, Any]) -> list[tuple[str, Any]]:
     return facts
 
 
+@dataclass(frozen=True)
+class ShownProblem:
+    """Something that was found, with the buttons that do something about it."""
+
+    problem: dict[str, Any]
+    fixes: list[Fix]
+
+
+def found_problems(dataset: Dataset, version: DatasetVersion | None) -> list[ShownProblem]:
+    """Of a version, or why there is none."""
+    if version is None:
+        return [ShownProblem(problem, []) for problem in dataset.problems]
+    return [ShownProblem(problem, fixes_of(problem, version)) for problem in version.problems]
+
+
 def shown_rows(version: DatasetVersion) -> list[list[Cell]]:
     """The first rows, a cell a column in the columns' order."""
     return [
@@ -123,18 +139,21 @@ def shown_rows(version: DatasetVersion) -> list[list[Cell]]:
 
 def _cell(version: DatasetVersion, row: int, index: int, value: Any) -> Cell:
     kind = version.columns[index]["kind"]
+    query = f"?version={version.number}"
     if value is None:
         return Cell("empty", None)
     if kind == "audio":  # the first rows are those of the split to train on
         plays = value["size"] <= LARGEST_RECORDING
         address = reverse("datasets:recording", args=[version.dataset_id, "train", row, index])
-        return Cell(kind, value, sound=address if plays else "")
+        return Cell(kind, value, sound=f"{address}{query}" if plays else "")
     if kind == "objects":
         picture = value["picture"]
         return Cell(
             kind,
             value,
-            source=reverse("datasets:picture", args=[version.dataset_id, picture]) if picture else "",
+            source=f"{reverse('datasets:picture', args=[version.dataset_id, picture])}{query}"
+            if picture
+            else "",
         )
     return Cell(kind, value)
 

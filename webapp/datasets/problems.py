@@ -22,6 +22,9 @@ class Problem:
     row: int | None = None
     column: str = ""
     count: int | None = None  # how often, where it was found more than once
+    other_split: str = ""  # the row that the example is like, or disagrees with
+    other_row: int | None = None
+    values: tuple[str, ...] = ()  # classes that it is about
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from webapp.datasets import layouts
 from webapp.datasets.archives import is_archive, unpack
 from webapp.datasets.formats import parallel, recognise
-from webapp.datasets.formats.common import JSON_FIELD, MAX_COLUMNS, Opened, Source, kind_of
+from webapp.datasets.formats.common import JSON_FIELD, MAX_COLUMNS, Opened, Source, is_settled, kind_of
 from webapp.datasets.layouts.common import Place
 from webapp.datasets.limits import Limits
 from webapp.datasets.problems import Problems, Refused
@@ -58,10 +58,17 @@ def stage_all(
     limits: Limits,
     asked: frozenset[str] = frozenset(),
     conversations: bool = True,
+    kinds: dict[str, str] | None = None,
+    *,
+    joins: bool = False,
 ) -> list[Staged]:
-    """Read every file, and what is in every archive; raises Refused for the first that cannot be used."""
+    """Read every file, and what is in every archive; raises Refused for the first that cannot be used.
+
+    `kinds` ({column: kind}) are of files of ours that do not say them: they were stored before that was noted.
+    `joins`: rows to train on are there already, so that files of one other split need none with them.
+    """
     splits = [split_of_name(name) for _, name in files]
-    if "train" not in splits and not any(is_archive(path) for path, _ in files):
+    if not joins and "train" not in splits and not any(is_archive(path) for path, _ in files):
         splits = ["" for _ in splits]  # one file called test.csv is no test split of anything
     sources = []
     for number, ((path, name), split) in enumerate(zip(files, splits, strict=True)):
@@ -77,6 +84,7 @@ def stage_all(
                 split=split,
                 asked=asked,
                 conversations=conversations,
+                kinds=kinds or {},
                 together=tuple(name for _, name in files),
             )
         )
@@ -92,15 +100,15 @@ def stage_all(
         source.progress = progress
         source.companions = tuple(sources[place] for place in group[1:])
         if source.companions:
-            staged.append(_staged(source, parallel.FORMAT.open(source, problems), source.split, problems))
+            staged.append(staged_of(source, parallel.FORMAT.open(source, problems), source.split, problems))
         elif is_archive(source.path):
             report("unpacking", 0, 0)
             staged += _staged_archive(source, problems)
         else:
             staged.append(
-                _staged(source, recognise(source, problems).open(source, problems), source.split, problems)
+                staged_of(source, recognise(source, problems).open(source, problems), source.split, problems)
             )
-    if all(each.split != "train" for each in staged):
+    if not joins and all(each.split != "train" for each in staged):
         for each in staged:
             each.split = ""
     return staged
@@ -122,12 +130,13 @@ def _staged_archive(source: Source, problems: Problems) -> list[Staged]:
         inside = replace(source, name=part.name, scratch=scratch)
         split = part.split or split_of_name(source.name)
         part.opened.details = {"layout": layout.slug, **part.opened.details}
-        staged.append(_staged(inside, part.opened, split, problems))
+        staged.append(staged_of(inside, part.opened, split, problems))
     shutil.rmtree(folder)  # two copies of it are enough
     return staged
 
 
-def _staged(source: Source, opened: Opened, split: str, problems: Problems) -> Staged:
+def staged_of(source: Source, opened: Opened, split: str, problems: Problems) -> Staged:
+    """What was opened, written down; raises Refused where there are no rows."""
     path = source.scratch / "rows.parquet"
     rows = 0
     kinds = {item.name: kind_of(item) for item in opened.schema}
@@ -204,8 +213,10 @@ def unified(staged: list[Staged], problems: Problems) -> tuple[pa.Schema, set[st
 
 
 def _common(known: pa.Field, item: pa.Field, file: Staged, problems: Problems) -> pa.Field:
+    if known.type == item.type and kind_of(known) == "label":
+        return known  # classes that are known by their names take more of them
     if known.type == item.type and kind_of(known) == kind_of(item):
-        return known
+        return item if is_settled(known) else known  # text stays text only where every file says so
     if pa.types.is_null(known.type) or pa.types.is_null(item.type):
         return item if pa.types.is_null(known.type) else known
     numbers = {known.type, item.type}

@@ -158,9 +158,33 @@ class ObjectsTally(ListTally):
     kind = "objects"
 
     def add(self, array: pa.Array) -> None:
+        _check_boxes(array)
         category = array.drop_null().field("category")
         super().add(category)
         self.names |= set(pc.unique(category.flatten()).to_pylist())
+
+
+def _check_boxes(array: pa.Array) -> None:
+    """Each box is four numbers and has a class; raises BadValue for the first that is not so."""
+    hint = "Write x, y, width and height in pixels, and one category, for each box."
+    boxes, category = pc.struct_field(array, "bbox"), pc.struct_field(array, "category")
+    counts = [pc.fill_null(pc.list_value_length(lists), 0) for lists in (boxes, category)]
+    uneven = pc.not_equal(*counts)
+    if pc.any(uneven, min_count=0).as_py():
+        raise BadValue(
+            pc.index(uneven, True).as_py(), Unreadable("has not as many categories as boxes", hint)
+        )
+    corners = boxes.flatten()
+    numbers = corners.flatten().to_numpy(zero_copy_only=False)
+    four = pc.fill_null(pc.equal(pc.list_value_length(corners), 4), False)
+    if not pc.all(four, min_count=0).as_py():
+        wrong = pc.index(four, False).as_py()
+    elif not np.isfinite(numbers).all():
+        wrong = int(np.argmin(np.isfinite(numbers))) // 4
+    else:
+        return
+    place = pc.list_parent_indices(boxes)[wrong].as_py()
+    raise BadValue(place, Unreadable("has a box that is not four numbers", hint))
 
 
 def _spread(values: np.ndarray[Any, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from webapp.datasets import browse_views, hub_views, recording_views, views
+from webapp.datasets import browse_views, change_views, hub_views, recording_views, views
 
 app_name = "datasets"
 urlpatterns = [
@@ -19,6 +19,9 @@ urlpatterns = [
         recording_views.recording,
         name="recording",
     ),
+    path("<int:pk>/changes/", change_views.change, name="change"),
+    path("<int:pk>/files/", change_views.add_files, name="add_files"),
+    path("<int:pk>/versions/<int:number>/use/", change_views.use_version, name="use_version"),
     path("<int:pk>/rename/", views.rename, name="rename"),
     path("<int:pk>/delete/", views.delete, name="delete"),
 ]

@@ -15,10 +15,11 @@ from webapp.datasets import deleting, intake, samples, sources, suggestion
 from webapp.datasets.exporting import offered
 from webapp.datasets.forms import HubForm, RenameForm, UploadForm
 from webapp.datasets.listing import DatasetFilter
-from webapp.datasets.models import Dataset
-from webapp.datasets.presentation import shown_columns, shown_rows, split_story
+from webapp.datasets.models import Change, Dataset, DatasetVersion
+from webapp.datasets.presentation import found_problems, shown_columns, shown_rows, split_story
 from webapp.datasets.preview import content_type
 from webapp.datasets.rows import asked_row
+from webapp.datasets.versions import find_version
 from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
 from webapp.uploads import quota, receiving
@@ -125,8 +126,12 @@ def use_sample(request: Request, slug: str) -> HttpResponse:
 
 @require_GET
 def detail(request: Request, pk: int) -> HttpResponse:
+    """Of the version that new runs get, or of the one that `version` names."""
     dataset = _dataset(request, pk)
-    context = {**_shown(dataset), "asked_row": asked_row(dataset.version, request.GET)}
+    version = find_version(dataset, request.GET.get("version", ""))
+    if version is None and request.GET.get("version"):
+        raise Http404("There is no such version.")
+    context = {**_shown(dataset, version), "asked_row": asked_row(version, request.GET)}
     return tagged(render(request, "datasets/detail.html", context), tag_of(dataset))
 
 
@@ -138,16 +143,23 @@ def progress(request: Request, pk: int) -> HttpResponse:
     tag = tag_of(dataset)
     if unchanged := not_modified(request, tag):
         return unchanged
-    return tagged(render(request, "datasets/detail.html#progress", _shown(dataset)), tag)
+    return tagged(render(request, "datasets/detail.html#progress", _shown(dataset, dataset.version)), tag)
 
 
-def _shown(dataset: Dataset) -> dict[str, object]:
-    version = dataset.version
+def _shown(dataset: Dataset, version: DatasetVersion | None) -> dict[str, object]:
     suggested = version.suggested if version else {}
     needs = suggestion.registered().get(suggested.get("task", ""))
+    is_current = version is None or version.pk == dataset.version_id
+    versions = list(dataset.versions.select_related("parent", "created_by").order_by("-number"))
+    change = dataset.changes.select_related("parent").first()
     return {
         "dataset": dataset,
         "version": version,
+        "is_current": is_current,
+        "version_query": f"?version={version.number}" if version and not is_current else "",
+        "versions": versions if len(versions) > 1 else [],
+        "change": change if change and change.status != Change.Status.DONE else None,
+        "problems": found_problems(dataset, version),
         "files": dataset.files.order_by("pk"),
         "source": sources.shown(dataset),
         "tag": tag_of(dataset),
@@ -162,7 +174,7 @@ def _shown(dataset: Dataset) -> dict[str, object]:
 @require_GET
 def picture(request: Request, pk: int, name: str) -> HttpResponse:
     """A picture of the first rows, as nothing but a picture."""
-    version = _dataset(request, pk).version
+    version = find_version(_dataset(request, pk), request.GET.get("version", ""))
     known = {
         value.get("picture")
         for row in (version.preview if version else [])

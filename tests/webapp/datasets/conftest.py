@@ -17,11 +17,12 @@ from tests.webapp.datasets import fake_hub
 from webapp import storage
 from webapp.accounts.models import ApiToken, Membership, User, Workspace
 from webapp.datasets import hub_fetch
-from webapp.datasets.conversion import Converted, Order, convert_files
+from webapp.datasets.conversion import Order, convert_files
 from webapp.datasets.inspection import run_inspection
 from webapp.datasets.intake import create_dataset
 from webapp.datasets.models import Dataset
 from webapp.datasets.problems import Problem, Refused
+from webapp.datasets.writing import Converted
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +42,8 @@ def empty_storage() -> Iterator[None]:
 def no_messages(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Wake-ups are noted instead of sent: no worker runs in these tests."""
     sent: list[int] = []
-    for module in ("intake", "inspection"):
-        monkeypatch.setattr(f"webapp.datasets.{module}.publish", sent.append)
+    for module in ("intake", "claims"):
+        monkeypatch.setattr(f"webapp.datasets.{module}.publish", lambda message, pk: sent.append(pk))
     return sent
 
 
@@ -96,7 +97,12 @@ def convert(tmp_path: Path) -> Any:
     """
     count = 0
 
-    def run(*files: tuple[str, bytes], limits: dict[str, int] | None = None, **request: Any) -> Converted:
+    def run(
+        *files: tuple[str, bytes],
+        limits: dict[str, int] | None = None,
+        kinds: dict[str, str] | None = None,
+        **request: Any,
+    ) -> Converted:
         nonlocal count
         count += 1
         folder = tmp_path / str(count)
@@ -106,7 +112,7 @@ def convert(tmp_path: Path) -> Any:
         for number, (name, data) in enumerate(files):
             (folder / "in" / str(number)).write_bytes(data)
             given.append((str(folder / "in" / str(number)), name))
-        order = Order(given, request, limits=limits or {})
+        order = Order(given, request, limits=limits or {}, kinds=kinds or {})
         try:
             made = convert_files(order, folder / "output", folder / "scratch", lambda *_: None)
             made.problems = [

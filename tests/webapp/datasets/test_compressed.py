@@ -97,6 +97,6 @@ def test_a_bomb_is_stopped_by_its_ratio_and_fills_no_disk(pack: Any, convert: An
 def test_the_limits_of_the_server_hold_in_the_process_that_reads(inspected: Inspected, settings: Any) -> None:
     settings.DATASET_LIMITS = Limits(archive_bytes=10_000)
     dataset = inspected(("a.csv.gz", gzip.compress(CSV)))
-    assert (dataset.status, dataset.problems[0]["code"]) == ("invalid", "unpacks_too_large")
-    assert "TUNEBOARD_ARCHIVE_MAX_BYTES" in dataset.problems[0]["hint"]
+    assert (dataset.status, dataset.findings[0]["code"]) == ("invalid", "unpacks_too_large")
+    assert "TUNEBOARD_ARCHIVE_MAX_BYTES" in dataset.findings[0]["hint"]
     assert stored_files() == []

@@ -61,7 +61,7 @@ def mixed(inspected: Inspected) -> Dataset:
         for n in range(400)
     ]
     dataset = inspected(("mixed.jsonl", lines(rows)))
-    assert dataset.version is not None, dataset.problems
+    assert dataset.version is not None, dataset.findings
     kinds = {column["kind"] for column in dataset.version.columns}
     assert kinds == {"text", "integer", "float", "boolean", "label", "messages", "json"}
     return dataset
@@ -220,7 +220,7 @@ def test_the_datasets_library_loads_boxes_recordings_and_tags(
 ) -> None:
     path = shared_data / name
     dataset = inspected(*(sorted(path.glob("*")) if path.is_dir() else [path]))
-    assert dataset.version is not None, dataset.problems
+    assert dataset.version is not None, dataset.findings
     with zipfile.ZipFile(
         io.BytesIO(b"".join(got(client, dataset, "huggingface").streaming_content))
     ) as archive:

@@ -36,13 +36,13 @@ def unique(count: int, start: int = 0) -> list[Row]:
 
 
 def finding(dataset: Dataset, code: str) -> dict[str, Any]:
-    found = [problem for problem in dataset.problems if problem["code"] == code]
-    assert len(found) == 1, dataset.problems
+    found = [problem for problem in dataset.findings if problem["code"] == code]
+    assert len(found) == 1, dataset.findings
     return found[0]
 
 
 def test_rows_that_are_all_different_are_no_finding(inspected: Inspected) -> None:
-    assert inspected(("clean.csv", csv(unique(100)))).problems == []
+    assert inspected(("clean.csv", csv(unique(100)))).findings == []
 
 
 def test_rows_of_the_test_that_are_trained_on_are_leakage(inspected: Inspected) -> None:
@@ -56,7 +56,7 @@ def test_rows_of_the_test_that_are_trained_on_are_leakage(inspected: Inspected) 
     leak = finding(dataset, "leakage")
     assert (leak["severity"], leak["count"], leak["split"], leak["row"]) == ("serious", 3, "test", 21)
     assert leak["message"] == "3 rows of test (13.0 %) are word for word also in the rows to train on."
-    assert dataset.problems[0] == leak  # before what is less serious
+    assert dataset.findings[0] == leak  # before what is less serious
 
 
 def test_leakage_is_told_for_each_split_that_has_it(inspected: Inspected) -> None:
@@ -66,7 +66,7 @@ def test_leakage_is_told_for_each_split_that_has_it(inspected: Inspected) -> Non
         ("validation.csv", csv([*unique(20, start=100), train[0]])),
         ("test.csv", csv([*unique(20, start=200), train[1]])),
     )
-    leaks = [problem for problem in dataset.problems if problem["code"] == "leakage"]
+    leaks = [problem for problem in dataset.findings if problem["code"] == "leakage"]
     assert {(leak["split"], leak["count"]) for leak in leaks} == {("validation", 1), ("test", 1)}
 
 
@@ -79,7 +79,7 @@ def test_texts_that_differ_in_case_and_punctuation_alone_are_nearly_the_same(ins
         ("test.csv", csv([*unique(20, start=200), shouted])),
     )
     assert finding(dataset, "near_leakage")["count"] == 1
-    assert "leakage" not in {problem["code"] for problem in dataset.problems}
+    assert "leakage" not in {problem["code"] for problem in dataset.findings}
 
 
 def test_repeated_rows_of_a_split_are_counted_without_their_first(inspected: Inspected) -> None:
@@ -91,7 +91,7 @@ def test_repeated_rows_of_a_split_are_counted_without_their_first(inspected: Ins
     )
     repeats = finding(dataset, "duplicates")
     assert (repeats["count"], repeats["split"], repeats["row"]) == (3, "train", 5)
-    assert "near_duplicates" not in {problem["code"] for problem in dataset.problems}
+    assert "near_duplicates" not in {problem["code"] for problem in dataset.findings}
 
 
 def test_one_input_with_two_labels_is_a_conflict(inspected: Inspected) -> None:
@@ -147,7 +147,7 @@ def test_personal_data_is_counted_and_masked_on_the_page(
 )
 def test_numbers_that_are_none_of_anybody_are_left_alone(text: str, inspected: Inspected) -> None:
     dataset = inspected(("numbers.csv", csv([(text, "odd"), *unique(100)])))
-    assert dataset.problems == []
+    assert dataset.findings == []
     assert personal.masked(text) == text
 
 
@@ -171,4 +171,4 @@ def test_the_api_tells_findings(
     dataset = inspected(("conflict.csv", csv([*unique(100), (unique(1)[0][0], "even")])))
     said = client.get(f"/api/v1/datasets/{dataset.pk}", headers=headers_of(user, workspace)).json()
     assert {"leakage", "conflicting_labels"} & {problem["code"] for problem in said["problems"]}
-    assert said["problems"] == dataset.problems
+    assert said["problems"] == dataset.findings

@@ -56,6 +56,13 @@ def refused(script: Client, dataset: str = "lab/reviews", status: int = 422, **s
     return fields
 
 
+def findings(dataset: Dataset) -> list[dict[str, Any]]:
+    """Of a dataset that is ready."""
+    assert dataset.version is not None, dataset.problems
+    found: list[dict[str, Any]] = dataset.version.problems
+    return found
+
+
 def splits(dataset: Dataset) -> dict[str, int]:
     """{split: rows}."""
     assert dataset.version is not None, dataset.problems
@@ -146,8 +153,8 @@ def test_one_split_is_taken_and_split_anew(hub: FakeDatasets, fetched: Fetched) 
     hub.offer("lab/reviews", {"train-0.parquet": parquet(9), "unsupervised.parquet": parquet(40, "more")})
     dataset = fetched(split="train")
     assert dataset.version is not None and dataset.version.rows == 9
-    assert not any(each["code"] == "split_left_out" for each in dataset.problems)
-    told = fetched().problems
+    assert not any(each["code"] == "split_left_out" for each in findings(dataset))
+    told = findings(fetched())
     assert any("“files without a split” is left out" in each["message"] for each in told)
 
 
@@ -161,7 +168,7 @@ def test_splits_of_other_names_are_left_out_and_told(hub: FakeDatasets, fetched:
     hub.offer_at("lab/reviews", CONVERTED, files)
     dataset = fetched()
     assert sum(splits(dataset).values()) == 24
-    assert [each["code"] for each in dataset.problems if "extra" in each["message"]] == ["split_left_out"]
+    assert [each["code"] for each in findings(dataset) if "extra" in each["message"]] == ["split_left_out"]
 
 
 def test_splits_that_are_called_after_ours_are_ours(hub: FakeDatasets, fetched: Fetched) -> None:

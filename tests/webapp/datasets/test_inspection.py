@@ -33,7 +33,7 @@ def version_folder(dataset: Dataset) -> Path:
 
 def test_a_csv_becomes_ready_with_what_a_person_wants_to_know(inspected: Inspected) -> None:
     dataset = inspected(("reviews.csv", REVIEWS))
-    assert dataset.status == "ready", dataset.problems
+    assert dataset.status == "ready", dataset.findings
     version = dataset.version
     assert version is not None
     assert version.rows == 60
@@ -58,7 +58,7 @@ def test_sst2_without_a_header_has_the_splits_of_its_file_names(
     inspected: Inspected, shared_data: Path
 ) -> None:
     dataset = inspected(*(shared_data / "sst2" / f"{name}.tsv" for name in ("train", "dev", "test")))
-    assert dataset.version is not None, dataset.problems
+    assert dataset.version is not None, dataset.findings
     assert dataset.version.splits == {"train": 6920, "validation": 872, "test": 1821}
     assert [column["name"] for column in dataset.version.columns] == ["column_1", "column_2"]
     if dataset.version.suggested:  # tasks may not be registered where the training side is absent
@@ -120,7 +120,7 @@ def test_a_file_that_kills_its_reader_is_given_up_with_a_sentence(
     assert requeue_due() == []
     dataset.refresh_from_db()
     assert dataset.status == "invalid"
-    assert "3 times" in dataset.problems[0]["message"]
+    assert "3 times" in dataset.findings[0]["message"]
     assert stored_files() == []
 
 
@@ -174,7 +174,7 @@ def test_samples_are_found_and_become_ready(
     dataset = samples.use_sample(slug, workspace, user)
     run_inspection(dataset.pk, "test")
     dataset.refresh_from_db()
-    assert dataset.version is not None, dataset.problems
+    assert dataset.version is not None, dataset.findings
     assert dataset.version.rows >= rows
     assert len(dataset.version.columns[1]["names"]) == classes
     assert samples.use_sample(slug, workspace, user).pk == dataset.pk

@@ -44,7 +44,7 @@ def client(client: Client, user: User) -> Client:
 
 def features(dataset: Dataset, folder: Path) -> dict[str, str]:
     """As the `datasets` library reads them, in a process of its own."""
-    assert dataset.version is not None, dataset.problems
+    assert dataset.version is not None, dataset.findings
     place = storage.local_path(dataset.version.storage_prefix)
     assert place is not None
     assert content_hash_of(place) == dataset.version.content_hash
@@ -75,7 +75,7 @@ def test_blood_cells_of_pascal_voc(
     image, objects = version.columns
     assert (image["kind"], objects["kind"]) == ("image", "objects")
     assert objects["names"] == ["Platelets", "RBC", "WBC"] and objects["counts"]["train"]["RBC"] > 2000
-    assert [problem["code"] for problem in dataset.problems] == ["boxes_empty"]
+    assert [problem["code"] for problem in dataset.findings] == ["boxes_empty"]
     html = page(client, dataset)
     assert (
         html.count("<rect") >= 100
@@ -112,7 +112,7 @@ def test_entities_of_wikiann_are_marked(
 ) -> None:
     dataset = inspected(shared_data / "ner-wikiann/train.conll", shared_data / "ner-wikiann/dev.conll")
     version = dataset.version
-    assert version is not None, dataset.problems
+    assert version is not None, dataset.findings
     tokens, tags = version.columns
     assert (tokens["kind"], tags["kind"]) == ("tokens", "tags")
     assert tags["names"] == ["O", "B-LOC", "I-LOC", "B-ORG", "I-ORG", "B-PER", "I-PER"]
@@ -129,7 +129,7 @@ def test_pictures_in_class_folders_suit_image_classification(
     files = {f"{label}/{n}.png": picture(n) for label in ("cat", "<i>dog") for n in range(8)}
     dataset = inspected(("pets.zip", zipped(files)))
     version = dataset.version
-    assert version is not None, dataset.problems
+    assert version is not None, dataset.findings
     assert version.suggested["task"] == "image-classification"
     assert version.suggested["columns"] == {"image": "image", "label": "label"}
     html = page(client, dataset)

@@ -4,14 +4,15 @@ A model may repeat word for word what it was trained on, so whoever trains shoul
 values masked (`masked`); the rows themselves stay as they are.
 """
 
+# Column names are quoted by `quoted`; the patterns are ours.
+# ruff: noqa: S608
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any
 
 from webapp.datasets.columns import quoted
-from webapp.datasets.findings import Rows, plural
+from webapp.datasets.findings import ROW, SPLIT, Rows, plural
 from webapp.datasets.problems import Problem
 
 # Read by RE2 in DuckDB and by Python alike: no look-around.
@@ -19,56 +20,62 @@ EMAIL = r"[A-Za-z0-9._%+-]{1,64}@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63}){0,8}
 PHONE = r"(?:\+|\b00)[1-9](?:[ ()./-]{0,2}[0-9]){7,14}\b"  # with its country: others look like any number
 CARD = r"\b[3-6](?:[ -]?[0-9]){12,18}\b"
 DIGITS = re.compile(r"[0-9]")
-MOST_CANDIDATES = 20_000  # numbers that are looked at one by one
 KINDS = ("text", "messages", "json")
-# A pattern, what makes it worth trying (a plain search is many times faster), what it is called.
-LOOKS = (
-    (EMAIL, "contains({0}, '@')", "an e-mail address"),
-    (PHONE, "(contains({0}, '+') OR contains({0}, '00'))", "a telephone number"),
-    (CARD, "regexp_matches({0}, '[0-9][0-9 -]{{10}}')", "a card number"),
+# The same as `is_card`, of the digits of a number.
+LUHN = (
+    "(len({0}) BETWEEN 13 AND 19 AND {0} <> repeat({0}[1], len({0})) AND list_sum(list_transform(range(len({0})),"
+    " lambda place: CASE WHEN place % 2 = 0 THEN {0}[len({0}) - place]::INTEGER ELSE"
+    " 2 * {0}[len({0}) - place]::INTEGER - CASE WHEN {0}[len({0}) - place] > '4' THEN 9 ELSE 0 END END)) % 10 = 0)"
 )
+# What makes a pattern worth trying (a plain search is many times faster), the pattern, what it is called.
+LOOKS = {
+    "personal_email": ("contains({0}, '@')", EMAIL, "an e-mail address"),
+    "personal_telephone": ("(contains({0}, '+') OR contains({0}, '00'))", PHONE, "a telephone number"),
+    "personal_card": ("regexp_matches({0}, '[0-9][0-9 -]{{10}}')", CARD, "a card number"),
+}
+
+
+def select_personal(rows: Rows, code: str, column: str) -> str:
+    """(split, row) of the rows with such a value (`code`: a key of LOOKS) in a column."""
+    kind = next(each.kind for each in rows.columns if each.name == column)
+    name = quoted(column) if kind == "text" else f"{quoted(column)}::VARCHAR"
+    worth, pattern, _ = LOOKS[code]
+    said = "'" + pattern.replace("'", "''") + "'"
+    where = f"{worth.format(name)} AND regexp_matches({name}, {said})"
+    if pattern == CARD:
+        if rows.once("is_luhn"):
+            rows.connection.execute(f"CREATE MACRO is_luhn(digits) AS {LUHN.format('digits')}")
+        digits = f"list_transform(regexp_extract_all({name}, {said}), lambda n: regexp_replace(n, '[^0-9]', '', 'g'))"
+        where = f"CASE WHEN {where} THEN len(list_filter({digits}, lambda n: is_luhn(n))) > 0 ELSE false END"
+    return f"SELECT {SPLIT} AS split, {ROW} AS row FROM rows WHERE {where}"
+
+
+SELECTS = {code: lambda rows, code, column, _split: select_personal(rows, code, column) for code in LOOKS}
 
 
 def find(rows: Rows, add: Callable[[Problem], None]) -> None:
     for column in rows.columns:
         if column.kind not in KINDS:
             continue
-        name = quoted(column.name) if column.kind == "text" else f"{quoted(column.name)}::VARCHAR"
-        for pattern, worth, what in LOOKS:
-            found = _found(rows, name, pattern, worth.format(name))
-            if found is None:
+        for code, (_, _, what) in LOOKS.items():
+            count, least = rows.ask(
+                f"SELECT count(*), min((split, row)) FROM ({select_personal(rows, code, column.name)})"
+            )[0]
+            if not count:
                 continue
-            count, split, row = found
             add(
                 Problem(
-                    f"personal_{what.split()[1].replace('-', '')}",
+                    code,
                     f"{plural(count, 'row')} of “{column.name}” {'holds' if count == 1 else 'hold'} what looks like {what}.",
                     "A trained model may repeat it. Remove it from the file if it must not be learnt; "
                     "pages show it masked.",
                     severity="warning",
-                    split=split,
-                    row=row,
+                    split=least[0],
+                    row=int(least[1]),
                     column=column.name,
                     count=count,
                 )
             )
-
-
-def _found(rows: Rows, name: str, pattern: str, worth: str) -> tuple[int, str, int] | None:
-    """(rows, split and number of the first), None if there are none."""
-    quoted_pattern = pattern.replace("'", "''")
-    where = f"FROM rows WHERE {worth} AND regexp_matches({name}, '{quoted_pattern}')"
-    if pattern != CARD:
-        count, split, row = rows.ask(
-            f'SELECT count(*), min_by("*split", ("*split", "*row")), min_by("*row", ("*split", "*row")) {where}'
-        )[0]
-        return (int(count), split, int(row)) if count else None
-    candidates: list[tuple[Any, ...]] = rows.ask(
-        f'SELECT "*split", "*row", regexp_extract_all({name}, \'{quoted_pattern}\') {where}'
-        f' ORDER BY "*split", "*row" LIMIT {MOST_CANDIDATES}'
-    )
-    real = [(split, int(row)) for split, row, numbers in candidates if any(is_card(each) for each in numbers)]
-    return (len(real), *real[0]) if real else None
 
 
 def is_card(number: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pyarrow as pa
 
 from webapp.datasets.formats.common import Format, Opened, Source, batch_rows, check_column_count
-from webapp.datasets.formats.parquet import Convert, class_names_of, converted_batch, known_columns
+from webapp.datasets.formats.parquet import Known, known_columns
 from webapp.datasets.problems import Problems, Refused
 
 FILE, STREAM = b"ARROW1\0\0", b"\xff\xff\xff\xff"
@@ -32,11 +32,11 @@ class Arrow(Format):
                 "no_rows", "The file has columns but no rows.", "Add examples.", file=source.name
             ) from None
         check_column_count(first.num_columns, source)
-        schema, conversions = known_columns(first.schema, source, problems)
+        known = known_columns(first.schema, source, problems)
         return Opened(
-            schema,
-            _converted(first, batches, source, schema, conversions),
-            class_names=class_names_of(first.schema, source),
+            known.schema,
+            _converted(first, batches, source, known),
+            class_names=known.class_names,
             details={"format": self.slug},
         )
 
@@ -66,23 +66,21 @@ def _stored(source: Source) -> Iterator[pa.RecordBatch]:
 
 
 def _converted(
-    first: pa.RecordBatch,
-    others: Iterator[pa.RecordBatch],
-    source: Source,
-    schema: pa.Schema,
-    conversions: list[tuple[int, Convert]],
+    first: pa.RecordBatch, others: Iterator[pa.RecordBatch], source: Source, known: Known
 ) -> Iterator[pa.RecordBatch]:
     """In batches of the usual size: some programs write a whole table as one."""
     batch: pa.RecordBatch | None = first
+    done = 0
     while batch is not None:
         step = batch_rows(batch.nbytes / batch.num_rows)
         for start in range(0, batch.num_rows, step):
             try:
-                yield converted_batch(batch.slice(start, step), schema, conversions)
+                yield known.converted(batch.slice(start, step), source, done + start + 1)
             except MemoryError:
                 raise
             except (pa.ArrowException, ValueError) as error:
                 raise _damaged(source) from error
+        done += batch.num_rows
         batch = next(others, None)
 
 

@@ -46,6 +46,7 @@ ARROW_TYPES: dict[str, pa.DataType] = {
 }
 NESTED = frozenset(("image", "audio", "messages", "objects", "tokens", "tags"))  # not for DuckDB to look into
 JSON_FIELD = {b"kind": b"json"}  # metadata of a string field that holds JSON
+SETTLED_FIELD = {b"kind": b"text", b"settled": b"yes"}
 
 
 def field_of(name: str, kind: str) -> pa.Field:
@@ -57,6 +58,15 @@ def kind_of(item: pa.Field) -> str:
     """What a field says that it holds, or else what its type usually holds; text where neither does."""
     said = (item.metadata or {}).get(b"kind", b"").decode()
     return said or next((kind for kind, held in ARROW_TYPES.items() if held == item.type), "text")
+
+
+def settled_text(name: str) -> pa.Field:
+    """A field of text that stays text, however few different values it has: a version of ours had it so."""
+    return pa.field(name, pa.string(), metadata=SETTLED_FIELD)
+
+
+def is_settled(item: pa.Field) -> bool:
+    return bool(item.metadata == SETTLED_FIELD)
 
 
 # Called with rows or bytes done, and how many there are.
@@ -78,6 +88,7 @@ class Source:
     conversations: bool = True  # whether what is asked for can use them
     companions: tuple[Source, ...] = ()  # files that are read with this one, line by line
     together: tuple[str, ...] = ()  # names of all files that are uploaded as one dataset
+    kinds: dict[str, str] = field(default_factory=dict)  # of columns, known where the file was made
     unpacked_name: str = ""  # what a compressed file would be called without its last extension
 
     @property
@@ -134,7 +145,7 @@ def unique_names(names: list[str], source: Source, problems: Problems) -> list[s
     result: list[str] = []
     for number, raw in enumerate(names, start=1):
         printable = "".join(c if c.isprintable() else " " for c in raw)
-        name = " ".join(printable.split())[:100]
+        name = " ".join(printable.split())[:100].rstrip()
         if not name:
             name = f"column_{number}"
             problems.warn(

@@ -4,27 +4,36 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from webapp.datasets.formats.chat import as_messages
 from webapp.datasets.formats.common import (
+    BOX,
     IMAGE,
     JSON_FIELD,
     MESSAGES,
+    OBJECTS,
     Format,
     Opened,
     Source,
     batch_rows,
     check_column_count,
+    field_of,
+    kind_of,
+    settled_text,
     unique_names,
 )
+from webapp.datasets.formats.features import Said, is_media, is_messages, said_of
 from webapp.datasets.problems import Problems, Refused
 
 MAGIC = b"PAR1"
+LONGEST_NAME = 255  # characters of a picture's name, as of a file's
 LARGEST_ROW_GROUP = 4 << 30  # bytes unpacked; a small file that claims more is a bomb or useless
 Convert = Callable[[pa.Array], pa.Array]
 
@@ -54,35 +63,64 @@ class Parquet(Format):
                 "Write the file again with smaller row groups (such as row_group_size=10000).",
                 file=source.name,
             )
-        result, conversions = known_columns(schema, source, problems)
+        known = known_columns(schema, source, problems)
         unpacked = sum(group.total_byte_size for group in groups)
         rows = batch_rows(unpacked / file.metadata.num_rows)
         return Opened(
-            result,
-            _batches(file, source, result, conversions, rows),
-            class_names=class_names_of(schema, source),
+            known.schema,
+            _batches(file, source, known, rows),
+            class_names=known.class_names,
             details={"format": self.slug},
         )
 
 
-def known_columns(
-    schema: pa.Schema, source: Source, problems: Problems
-) -> tuple[pa.Schema, list[tuple[int, Convert]]]:
-    """The columns whose types the rest knows, and for each its place in the file and how it gets there."""
+@dataclass(frozen=True)
+class Known:
+    """The columns of a file that the rest knows: their fields, and for each its place and how it gets there."""
+
+    schema: pa.Schema
+    conversions: list[tuple[int, Convert]]
+    class_names: dict[str, list[str]]
+
+    def converted(self, batch: pa.RecordBatch, source: Source, first: int) -> pa.RecordBatch:
+        """A batch of the file with those columns alone; `first`: number of its first row, from 1. Raises Refused."""
+        arrays = []
+        for (place, convert), field in zip(self.conversions, self.schema, strict=True):
+            try:
+                arrays.append(convert(batch.column(place)).cast(field.type))
+            except BadCell as bad:
+                row = first + bad.place
+                raise Refused(
+                    f"bad_{kind_of(field)}",
+                    f"“{field.name}” in row {row:,} {bad.why}.",
+                    "Write the file again with what its schema says, or leave the column out.",
+                    file=source.name,
+                    row=row,
+                    column=field.name,
+                ) from bad
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+
+def known_columns(schema: pa.Schema, source: Source, problems: Problems) -> Known:
+    """What of a schema can be used; raises Refused if nothing can."""
     names = unique_names(schema.names, source, problems)
-    fields, conversions = [], []
-    for place, (name, field) in enumerate(zip(names, schema, strict=True)):
-        converted = _conversion(field.type)
+    said = said_of(schema, source.kinds)
+    fields, conversions, class_names = [], [], {}
+    for place, (name, item) in enumerate(zip(names, schema, strict=True)):
+        about = said.get(item.name, Said())
+        converted = _conversion(item.type, about)
         if converted is None:
             problems.warn(
                 "column_left_out",
-                f"“{name}” holds {field.type}, which no task can use; it was left out.",
+                f"“{name}” holds {item.type}, which no task can use; it was left out.",
                 file=source.name,
                 column=name,
             )
             continue
         fields.append(converted[0].with_name(name))
         conversions.append((place, converted[1]))
+        if about.names:
+            class_names[name] = about.names
     if not fields:
         raise Refused(
             "no_columns",
@@ -90,18 +128,7 @@ def known_columns(
             "Write text, numbers or pictures into its columns.",
             file=source.name,
         )
-    return pa.schema(fields), conversions
-
-
-def converted_batch(
-    batch: pa.RecordBatch, schema: pa.Schema, conversions: list[tuple[int, Convert]]
-) -> pa.RecordBatch:
-    """A batch of the file with those columns alone."""
-    arrays = [
-        convert(batch.column(place)).cast(field.type)
-        for (place, convert), field in zip(conversions, schema, strict=True)
-    ]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+    return Known(pa.schema(fields), conversions, class_names)
 
 
 def _damaged(source: Source) -> Refused:
@@ -113,24 +140,30 @@ def _damaged(source: Source) -> Refused:
     )
 
 
-def _batches(
-    file: pq.ParquetFile, source: Source, schema: pa.Schema, conversions: list[tuple[int, Convert]], rows: int
-) -> Iterator[pa.RecordBatch]:
+def _batches(file: pq.ParquetFile, source: Source, known: Known, rows: int) -> Iterator[pa.RecordBatch]:
     done = 0
     try:
         for batch in file.iter_batches(batch_size=rows, use_threads=False):
+            source.progress(done + batch.num_rows, file.metadata.num_rows)
+            yield known.converted(batch, source, done + 1)
             done += batch.num_rows
-            source.progress(done, file.metadata.num_rows)
-            yield converted_batch(batch, schema, conversions)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(source) from error
 
 
-def _conversion(kind: pa.DataType) -> tuple[pa.Field, Convert] | None:
+def _conversion(kind: pa.DataType, said: Said) -> tuple[pa.Field, Convert] | None:
     """(field with a type that the rest knows, how to get there); None if no kind of column fits."""
+    if said.kind in SAID:
+        return field_of("", said.kind), SAID[said.kind](said)
+    if said.kind == "text":
+        return settled_text(""), _text
+    return _by_type(kind)
+
+
+def _by_type(kind: pa.DataType) -> tuple[pa.Field, Convert] | None:
     types = pa.types
     if types.is_dictionary(kind):
-        inner = _conversion(kind.value_type)
+        inner = _by_type(kind.value_type)
         return (inner[0], lambda array: inner[1](array.dictionary_decode())) if inner else None
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return pa.field("", pa.string()), _text
@@ -150,29 +183,13 @@ def _conversion(kind: pa.DataType) -> tuple[pa.Field, Convert] | None:
         return pa.field("", pa.null()), lambda array: array
     if types.is_binary(kind) or types.is_large_binary(kind):
         return pa.field("", IMAGE), _image_of_bytes
-    if types.is_struct(kind) and {field.name for field in kind} >= {"bytes", "path"}:
-        member = kind.field("bytes").type
-        if types.is_binary(member) or types.is_large_binary(member):
-            return pa.field("", IMAGE), _image_of_struct
-    if _is_messages(kind):
+    if is_media(kind):
+        return pa.field("", IMAGE), _media
+    if is_messages(kind):
         return pa.field("", MESSAGES), _messages
     if types.is_nested(kind) and not _holds_binary(kind):
         return pa.field("", pa.string(), metadata=JSON_FIELD), _json
     return None
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
-
-
-def _is_messages(kind: pa.DataType) -> bool:
-    if not _is_list(kind) or not pa.types.is_struct(kind.value_type):
-        return False
-    members = {field.name: field.type for field in kind.value_type}
-    texts = {
-        name for name, held in members.items() if pa.types.is_string(held) or pa.types.is_large_string(held)
-    }
-    return texts >= {"role", "content"} or texts >= {"from", "value"}
 
 
 def _holds_binary(kind: pa.DataType) -> bool:
@@ -204,11 +221,11 @@ def _image_of_bytes(array: pa.Array) -> pa.Array:
     )
 
 
-def _image_of_struct(array: pa.Array) -> pa.Array:
+def _media(array: pa.Array) -> pa.Array:
     data = pc.struct_field(array, "bytes").cast(pa.binary())
     # A path points to the machine that the file was made on: only its last part is kept, as a name.
     path = pc.struct_field(array, "path").cast(pa.string())
-    path = pc.utf8_slice_codeunits(pc.replace_substring_regex(path, r"^.*[/\\]", ""), 0, 200)
+    path = pc.utf8_slice_codeunits(pc.replace_substring_regex(path, r"^.*[/\\]", ""), 0, LONGEST_NAME)
     return pa.StructArray.from_arrays([data, path], fields=list(IMAGE), mask=pc.is_null(data))
 
 
@@ -233,27 +250,63 @@ def _json(array: pa.Array) -> pa.Array:
     return pa.array([written(value) for value in array.to_pylist()], pa.string())
 
 
-def class_names_of(schema: pa.Schema, source: Source) -> dict[str, list[str]]:
-    """Names of class numbers as the `datasets` library writes them into the schema's metadata."""
-    names = dict(zip(schema.names, unique_names(schema.names, source, Problems()), strict=True))
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        found = {column: feature for column, feature in features.items() if isinstance(feature, dict)}
-    except (KeyError, ValueError, TypeError, AttributeError):
-        return {}
-    result = {}
-    for column, feature in found.items():
-        classes = feature.get("names")
-        if (
-            feature.get("_type") == "ClassLabel"
-            and isinstance(classes, list)
-            and 0 < len(classes) <= 1000
-            and all(isinstance(each, str) and "\0" not in each for each in classes)
-            and len(set(classes)) == len(classes)
-            and column in names
-        ):
-            result[names[column]] = classes
-    return result
+# -- what only metadata says ----------------------------------------------------------------------
+class BadCell(Exception):
+    """A value that is not what the schema says, by its place in the batch: `why` as the end of a sentence."""
+
+    def __init__(self, place: int, why: str) -> None:
+        super().__init__(why)
+        self.place, self.why = place, why
+
+
+def _written_json(array: pa.Array) -> pa.Array:
+    """Texts as they are, if each is JSON."""
+    texts = _text(array)
+    for place, text in enumerate(texts.to_pylist()):
+        try:
+            if text is not None:
+                json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise BadCell(place, "is not JSON, as the file says that it is") from error
+    return texts
+
+
+def _tags(array: pa.Array, names: list[str]) -> pa.Array:
+    """Lists of names for lists of numbers."""
+    lists = array.cast(pa.list_(pa.int64()))
+    codes = lists.flatten()
+    known = pc.fill_null(pc.and_(pc.greater_equal(codes, 0), pc.less(codes, len(names))), False)
+    if not pc.all(known, min_count=0).as_py():
+        first = pc.index(known, False).as_py()
+        place = pc.list_parent_indices(lists)[first].as_py()
+        raise BadCell(place, f"has the class {codes[first].as_py()}, and the schema names {len(names):,}")
+    return _relisted(lists, pa.array(names, pa.string()).take(codes))
+
+
+def _tokens(array: pa.Array) -> pa.Array:
+    return _relisted(array, _text(array.flatten()))
+
+
+def _relisted(lists: pa.Array, items: pa.Array) -> pa.Array:
+    """Lists as long as those given, of other items; flattening passes over nulls, as the offsets made anew do."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate(([0], np.cumsum(lengths))), pa.int32())
+    return pa.ListArray.from_arrays(offsets, items, mask=pc.is_null(lists))
+
+
+def _objects(array: pa.Array, names: list[str]) -> pa.Array:
+    boxes = pc.struct_field(array, "bbox").cast(pa.list_(BOX))
+    category = _tags(pc.struct_field(array, "category"), names)
+    return pa.StructArray.from_arrays([boxes, category], fields=list(OBJECTS), mask=pc.is_null(array))
+
+
+SAID: dict[str, Callable[[Said], Convert]] = {  # kinds that a type alone does not tell
+    "json": lambda said: _written_json,
+    "audio": lambda said: _media,
+    "tokens": lambda said: _tokens,
+    "tags": lambda said: lambda array: _tags(array, said.names),
+    "objects": lambda said: lambda array: _objects(array, said.names),
+}
 
 
 FORMAT = Parquet()

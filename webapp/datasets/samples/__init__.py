@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from datetime import timedelta
 from functools import cache
 
 from django.db import transaction
-from django.db.models.functions import Now
 
 from webapp.accounts.models import User, Workspace
-from webapp.datasets.intake import PATIENCE_SECONDS, publish_on_commit
+from webapp.datasets.claims import PATIENCE_SECONDS, in_seconds
+from webapp.datasets.intake import publish_inspection
 from webapp.datasets.models import Dataset
 from webapp.datasets.samples.common import Sample
 
@@ -54,7 +53,7 @@ def use_sample(slug: str, workspace: Workspace, user: User | None) -> Dataset:
             description=sample.summary,
             sample=slug,
             stage="waiting",
-            lease_until=Now() + timedelta(seconds=PATIENCE_SECONDS),
+            lease_until=in_seconds(PATIENCE_SECONDS),
         )
-        publish_on_commit(dataset)
+        publish_inspection(dataset)
     return dataset

@@ -1,0 +1,101 @@
+"""What can be done to the rows of a version, to make another: every module here that has `EDITS` adds some.
+
+An edit is asked for as JSON, `{"op": its slug, …}`. It is checked against what is known of the version when it is asked
+for, and applied by the process that converts (conversion.py), over the version's own Parquet files. No Django in here.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from functools import cache
+from typing import Any, ClassVar
+
+from webapp.datasets.edits.plan import Facts, Parent, Plan
+
+
+class Wrong(Exception):
+    """An edit that cannot be asked for; `fields` says what of it, and why."""
+
+    def __init__(self, **fields: str) -> None:
+        super().__init__(" ".join(fields.values()))
+        self.fields = fields
+
+
+class Edit(ABC):
+    """One way to change rows."""
+
+    slug: ClassVar[str]
+    takes: ClassVar[dict[str, Any]]  # {parameter: what it is where nobody says it; ... if somebody must}
+
+    @abstractmethod
+    def check(self, asked: dict[str, Any], facts: Facts) -> None:
+        """Raises Wrong where this version cannot be changed so. Types and names are checked by `checked`."""
+
+    @abstractmethod
+    def title(self, asked: dict[str, Any]) -> str:
+        """What is being done, such as “Dropping rows that repeat another”."""
+
+    @abstractmethod
+    def apply(self, asked: dict[str, Any], parent: Parent, plan: Plan) -> str:
+        """Say in the plan what becomes of the rows; a sentence of what was done. May raise Refused."""
+
+
+@cache
+def all_edits() -> dict[str, Edit]:
+    """Every edit, by its slug."""
+    found = [
+        importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
+    ]
+    return {edit.slug: edit for module in found for edit in getattr(module, "EDITS", ())}
+
+
+def checked(asked: Any, facts: Facts) -> dict[str, Any]:
+    """The edit with everything that it takes; raises Wrong. What nobody knows is refused, not passed over."""
+    edit = all_edits().get(asked.get("op", "")) if isinstance(asked, dict) else None
+    if edit is None:
+        raise Wrong(op=f"There is no such change. There are: {', '.join(sorted(all_edits()))}.")
+    unknown = sorted(set(asked) - set(edit.takes) - {"op"})
+    if unknown:
+        raise Wrong(**{unknown[0]: f"{edit.slug} does not take this."})
+    whole = {"op": edit.slug}
+    for name, usual in edit.takes.items():
+        if name not in asked and usual is ...:
+            raise Wrong(**{name: "This is needed."})
+        value = asked.get(name, usual)
+        if usual is not ... and value is not None and type(value) is not type(usual) and usual is not None:
+            raise Wrong(**{name: f"This is to be {_type_name(usual)}."})
+        whole[name] = value
+    edit.check(whole, facts)
+    return whole
+
+
+def title_of(asked: dict[str, Any]) -> str:
+    """Of a checked edit."""
+    return all_edits()[asked["op"]].title(asked)
+
+
+def _type_name(usual: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", str: "a text", list: "a list", dict: "an object"}
+    return names.get(type(usual), "something else")
+
+
+def need_column(facts: Facts, name: Any, kinds: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The column of this name, which is of one of the kinds; raises Wrong."""
+    column = next((each for each in facts.columns if each["name"] == name), None)
+    if column is None:
+        raise Wrong(column=f"There is no column “{name}”.")
+    if kinds and column["kind"] not in kinds:
+        raise Wrong(column=f"“{name}” is {column['kind']}; this is for {' or '.join(kinds)} columns.")
+    return column
+
+
+def need_names(names: Any, column: dict[str, Any], field: str = "labels") -> list[str]:
+    """Classes of the column, each once; raises Wrong."""
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise Wrong(**{field: "Say one class at least."})
+    unknown = [name for name in names if name not in (column.get("names") or [])]
+    if unknown:
+        raise Wrong(**{field: f"“{column['name']}” has no class “{unknown[0][:60]}”."})
+    return list(dict.fromkeys(names))
