@@ -101,6 +101,32 @@ class UploadForm(FilesForm):
         }
 
 
+class HubForm(forms.Form):
+    """A dataset of a hub. All but its name there can be left out."""
+
+    prefix = "hub"  # the upload form stands on the same page, and has a name, too
+
+    dataset = forms.CharField(max_length=200, label="Dataset on the hub", help_text="Such as owner/name.")
+    revision = forms.CharField(
+        required=False, max_length=200, help_text="A branch, tag or commit. Left empty: the newest."
+    )
+    config = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Configuration",
+        help_text="Of a dataset that has several, such as one a language.",
+    )
+    split = forms.CharField(
+        required=False,
+        max_length=200,
+        label="Only this split",
+        help_text="Its rows are split anew. Left empty: train, validation and test are taken as they are.",
+    )
+    name = forms.CharField(
+        required=False, max_length=200, label="Name here", help_text="Left empty, it is the hub's."
+    )
+
+
 class AddFilesForm(FilesForm):
     """Files whose rows come to those of a dataset."""
 

@@ -1,11 +1,20 @@
 from django.urls import path
 
-from webapp.datasets import browse_views, change_views, recording_views, split_views, token_views, views
+from webapp.datasets import (
+    browse_views,
+    change_views,
+    hub_views,
+    recording_views,
+    split_views,
+    token_views,
+    views,
+)
 
 app_name = "datasets"
 urlpatterns = [
     path("", views.dataset_list, name="list"),
     path("upload/", views.upload, name="upload"),
+    path("from-hub/", hub_views.from_hub, name="from_hub"),
     path("samples/<slug:slug>/", views.use_sample, name="use_sample"),
     path("<int:pk>/", views.detail, name="detail"),
     path("<int:pk>/progress/", views.progress, name="progress"),
