@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from django.http import Http404, HttpResponse
-from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_safe
 
-from webapp.datasets.models import Dataset
+from webapp.datasets.browse_views import version_or_404
 from webapp.datasets.recordings import content_type
 from webapp.datasets.rows import LARGEST_RECORDING, read_value
 from webapp.ranges import parse_range
@@ -16,9 +15,8 @@ from webapp.requests import Request
 @require_safe
 def recording(request: Request, pk: int, split: str, row: int, column: int) -> HttpResponse:
     """Of a row, counted from 1, and a column, from 0: as nothing but sound, whole or in part (Range)."""
-    mine = Dataset.objects.filter(workspace=request.workspace).select_related("version")
-    version = get_object_or_404(mine, pk=pk).version
-    data = read_value(version, split, row, column, "audio") if version else None
+    _, version = version_or_404(request, pk)
+    data = read_value(version, split, row, column, "audio")
     kind = content_type(data or b"")
     if data is None or not kind or len(data) > LARGEST_RECORDING:
         raise Http404("There is no such recording.")

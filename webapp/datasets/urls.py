@@ -1,6 +1,6 @@
 from django.urls import path
 
-from webapp.datasets import browse_views, recording_views, views
+from webapp.datasets import browse_views, mapping_views, recording_views, views
 
 app_name = "datasets"
 urlpatterns = [
@@ -18,6 +18,7 @@ urlpatterns = [
         recording_views.recording,
         name="recording",
     ),
+    path("<int:pk>/mapping/", mapping_views.mapping, name="mapping"),
     path("<int:pk>/rename/", views.rename, name="rename"),
     path("<int:pk>/delete/", views.delete, name="delete"),
 ]
