@@ -335,3 +335,13 @@ def test_an_answer_is_marked_in_its_context(client: Client, inspected: Inspected
 def test_viewers_may_look(client: Client, reviews: Dataset, viewer: User) -> None:
     client.force_login(viewer)
     assert len(examples(page(client, reviews))) == 3
+
+
+def test_the_page_of_a_dataset_leads_here(client: Client, reviews: Dataset, viewer: User) -> None:
+    address = reverse("datasets:detail", args=[reviews.pk])
+    link = f'href="{reverse("datasets:mapping", args=[reviews.pk])}">'
+    shown = client.get(address).content.decode()
+    assert link in shown and "Change (task and columns)" in told(shown)
+    client.force_login(viewer)
+    shown = client.get(address).content.decode()
+    assert link in shown and "See examples (task and columns)" in told(shown)
