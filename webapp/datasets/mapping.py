@@ -22,7 +22,7 @@ HOLDS = {
     "label": "classes",
     "integer": "whole numbers",
     "float": "numbers",
-    "boolean": "yes or no",
+    "boolean": "yes-or-no values",
     "image": "pictures",
     "audio": "recordings",
     "objects": "boxes",
@@ -161,7 +161,7 @@ class MappingForm(forms.Form):
         what = role.title
         suiting = [column.name for column in self.columns if suggestion.suits(column, role)]
         column = next((each for each in self.columns if each.name == name), None)
-        takes = f"{what} takes {_listed([HOLDS.get(kind, kind) for kind in role.kinds], 'or')}"
+        takes = f"{what} takes {listed([HOLDS.get(kind, kind) for kind in role.kinds], 'or')}"
         could = f"{takes}: {_named(suiting)}." if suiting else f"{takes}; no column here holds that."
         if not name:
             return could if not suiting else f"Choose the column that holds the {in_sentence(what)}."
@@ -188,14 +188,14 @@ class MappingForm(forms.Form):
             (suits if found else lacks).append((slug, needs.title))
         groups = [("These columns suit", suits), ("Columns are missing", lacks)]
         field.choices = [
-            ("", "Not decided: all columns as they are"),
+            ("", "Not decided yet"),
             *((title, tasks) for title, tasks in groups if tasks),
         ]
 
     def _offer_sets(self, needs: TaskNeeds) -> None:
         if len(needs.column_sets) > 1:
             titles = [
-                ("+".join(each), _listed([needs.roles[name].title for name in each]))
+                ("+".join(each), listed([needs.roles[name].title for name in each]))
                 for each in needs.column_sets
             ]
             self.fields["set"] = forms.ChoiceField(label="An example is", choices=titles, required=False)
@@ -231,10 +231,10 @@ def _named(names: Sequence[str]) -> str:
     told = [f"“{name}”" for name in names[:MOST_NAMED]]
     if len(names) > MOST_NAMED:
         told.append(f"{len(names) - MOST_NAMED:,} more")
-    return _listed(told)
+    return listed(told)
 
 
-def _listed(words: Sequence[str], last: str = "and") -> str:
+def listed(words: Sequence[str], last: str = "and") -> str:
     """`a, b and c`; what is a title after the first goes on in the sentence."""
     told = [words[0], *(in_sentence(word) for word in words[1:])]
     return told[0] if len(told) == 1 else f"{', '.join(told[:-1])} {last} {told[-1]}"

@@ -17,6 +17,7 @@ from django.urls import reverse
 from webapp.datasets import pictures, showing
 from webapp.datasets.cells import LONGEST, Cell, cells
 from webapp.datasets.findings.personal import masked
+from webapp.datasets.mapping import listed
 from webapp.datasets.models import DatasetVersion
 from webapp.datasets.preview import LARGEST_PICTURE, MOST_PIXELS, content_type
 from webapp.datasets.rows import LARGEST_RECORDING
@@ -26,6 +27,7 @@ MOST_TURNS = 12
 TEXTS = {"text", "label"}
 SHORT, SHORT_LINES = 700, 10  # of a text; what is longer unfolds
 AROUND = 600  # characters that are shown on each side of an answer
+SHORT_PARTS = {"class", "label", "integer", "float", "boolean", "empty"}
 MOST_BESIDE = 30  # texts that are shown side by side
 
 
@@ -95,11 +97,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Layout:
-    """`takes`: the columns that it shows together, none if they are not there; `make`: what its partial gets."""
+    """`takes`: the columns that it shows together, none if they are not there; `make`: what its partial gets.
+
+    `titles`: the partial itself says what is what.
+    """
 
     template: str
     takes: Callable[[Sequence[Given]], Sequence[Given]]
     make: Callable[[Sequence[Given], Source], Any]
+    titles: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,10 +116,16 @@ class Part:
     template: str
     value: Any = None
     cell: Cell | None = None
+    titles: bool = False
 
     @property
     def title(self) -> str:
-        return " and ".join(dict.fromkeys(each.title for each in self.given))
+        return listed(list(dict.fromkeys(each.title for each in self.given)))
+
+    @property
+    def is_short(self) -> bool:
+        """Whether others may stand in the same line."""
+        return self.template.rsplit("/", 1)[1].removesuffix(".html") in SHORT_PARTS
 
 
 def parts(given: Sequence[Given], source: Source) -> list[Part]:
@@ -121,7 +133,8 @@ def parts(given: Sequence[Given], source: Source) -> list[Part]:
     left, found = list(given), []
     for layout in LAYOUTS:
         while taken := list(layout.takes(left)):
-            found.append(Part(taken, f"datasets/mapped/{layout.template}.html", layout.make(taken, source)))
+            template = f"datasets/mapped/{layout.template}.html"
+            found.append(Part(taken, template, layout.make(taken, source), titles=layout.titles))
             left = [each for each in left if each not in taken]
     tokens = next((each.column for each in given if each.kind == "tokens"), None)
     for each in left:
@@ -337,7 +350,9 @@ def _entities(given: Sequence[Given], source: Source) -> dict[str, Any]:
 
 
 def _beside(given: Sequence[Given], source: Source) -> list[dict[str, Any]]:
-    return [{"title": each.title, "text": source.told(source.text(each))} for each in given]
+    return [
+        {"title": each.title, "column": each.name, "text": source.told(source.text(each))} for each in given
+    ]
 
 
 LAYOUTS = (
@@ -352,5 +367,5 @@ LAYOUTS = (
     Layout("drawn", _kinds("image", "objects"), _drawn),
     Layout("sound", _kinds("audio"), _sound),
     Layout("entities", _kinds("tokens", "tags"), _entities),
-    Layout("beside", _several_texts, _beside),
+    Layout("beside", _several_texts, _beside, titles=True),
 )
