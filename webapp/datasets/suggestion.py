@@ -20,6 +20,10 @@ class RoleLike(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def title(self) -> str: ...
+    @property
+    def help(self) -> str: ...
+    @property
     def kinds(self) -> tuple[str, ...]: ...
     @property
     def usual_names(self) -> tuple[str, ...]: ...
@@ -53,6 +57,8 @@ class PlainRole:
     name: str
     kinds: tuple[str, ...]
     usual_names: tuple[str, ...]
+    title: str = ""  # what no page shows of it is not written down
+    help: str = ""
 
 
 _registered: dict[str, TaskNeeds] = {}

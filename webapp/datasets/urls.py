@@ -4,6 +4,7 @@ from webapp.datasets import (
     browse_views,
     change_views,
     hub_views,
+    mapping_views,
     recording_views,
     split_views,
     token_views,
@@ -34,6 +35,7 @@ urlpatterns = [
     path("<int:pk>/versions/<int:number>/use/", change_views.use_version, name="use_version"),
     path("<int:pk>/tokens/", token_views.token_lengths, name="token_lengths"),
     path("<int:pk>/tokens/count/", token_views.count_tokens, name="count_tokens"),
+    path("<int:pk>/mapping/", mapping_views.mapping, name="mapping"),
     path("<int:pk>/rename/", views.rename, name="rename"),
     path("<int:pk>/delete/", views.delete, name="delete"),
 ]
