@@ -26,7 +26,7 @@ MOST = 200
 
 
 class RowOut(Schema):
-    """`row` counts from 1 in its split. A text over 65,536 characters is cut; a picture is {"picture": address}, a recording its name."""
+    """`row` counts from 1 in its split. A text over 65,536 characters is cut; a picture or mask is {"picture": address}, a recording its name."""
 
     row: int
     values: dict[str, Any]

@@ -50,8 +50,8 @@ class Tally:
         return {}
 
     def named(self, given: list[str]) -> list[str]:
-        """The names of the classes in the order of their numbers; `given`: those that the files brought."""
-        return given or sorted(self.names)
+        """The names of the classes in the order of their numbers; first those that are `given`."""
+        return given + sorted(self.names - set(given))
 
 
 class PictureTally(Tally):
@@ -211,8 +211,8 @@ class TagsTally(ListTally):
 
     def named(self, given: list[str]) -> list[str]:
         """Outside first, then entity by entity, its beginning before its inside."""
-        order = sorted(self.names, key=lambda name: (name != "O", name.partition("-")[2] or name, name))
-        return given or order
+        others = self.names - set(given)
+        return given + sorted(others, key=lambda name: (name != "O", name.partition("-")[2] or name, name))
 
 
 class ObjectsTally(ListTally):

@@ -76,6 +76,11 @@ def is_settled(item: pa.Field) -> bool:
     return bool(item.metadata == SETTLED_FIELD)
 
 
+def is_by_name(item: pa.Field) -> bool:
+    """Whether the classes of a column stand there by their names, and not by numbers."""
+    return kind_of(item) in {"tags", "objects"}
+
+
 # Called with rows or bytes done, and how many there are.
 Progress = Callable[[int, int], None]
 
