@@ -22,6 +22,7 @@ from runs.training.scores import log_softmax
 MOST_ROWS = 10_000
 MOST_BYTES = 64 << 20  # before compression; pictures take most
 AT_ONCE = 256
+DIGITS = 6  # after the point; more say nothing
 
 
 def of_classes(
@@ -32,14 +33,16 @@ def of_classes(
     scores = np.exp(log_softmax(logits))[np.arange(len(logits)), predicted]
     return {
         _free("prediction", rows): (ClassLabel(names=list(names)), predicted),
-        _free("score", rows): (Value("float32"), scores),
+        _free("score", rows): (Value("float64"), scores.round(DIGITS)),
         _free("right", rows): (Value("bool"), predicted == np.asarray(labels)),
     }
 
 
 def of_losses(rows: Dataset, losses: NDArray[Any]) -> dict[str, tuple[Any, Any]]:
     """A column `loss`: nats a token of each row's answer, empty where nothing of it is in the text that was read."""
-    return {_free("loss", rows): (Value("float32"), np.ma.masked_invalid(losses))}
+    return {
+        _free("loss", rows): (Value("float64"), np.ma.masked_invalid(losses.astype(np.float64).round(DIGITS)))
+    }
 
 
 def _free(name: str, rows: Dataset) -> str:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from webapp.datasets import masks
+from webapp.datasets import masks, parquet_files
 from webapp.datasets.columns import Column
 from webapp.datasets.formats.common import ARROW_TYPES, BOX
 from webapp.datasets.formats.features import FEATURES, NOTES
@@ -155,7 +155,7 @@ class SplitWriter:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path, self.schema, self._digest = path, schema, RowDigest(len(schema))
-        self._writer = pq.ParquetWriter(path, schema, compression="snappy")
+        self._writer = pq.ParquetWriter(path, schema, **parquet_files.options(schema, "snappy"))
 
     def write(self, batch: pa.RecordBatch) -> None:
         if not batch.num_rows:

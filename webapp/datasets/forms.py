@@ -106,7 +106,9 @@ class HubForm(forms.Form):
 
     prefix = "hub"  # the upload form stands on the same page, and has a name, too
 
-    dataset = forms.CharField(max_length=200, label="Dataset on the hub", help_text="Such as owner/name.")
+    dataset = forms.CharField(
+        max_length=200, label="Dataset on the hub", help_text="As the hub calls it, such as stanfordnlp/imdb."
+    )
     revision = forms.CharField(
         required=False, max_length=200, help_text="A branch, tag or commit. Left empty: the newest."
     )

@@ -55,7 +55,7 @@ def left_out(source: dict[str, Any]) -> list[Problem]:
     names = source["left_out"]
     if not names:
         return []
-    told = ", ".join(shown(name) for name in names)
+    told = ", ".join(shown(name).strip("“”") for name in names)
     return [
         Problem(
             "split_left_out",

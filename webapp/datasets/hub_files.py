@@ -141,12 +141,16 @@ def _of_splits(
         ours = {name: rule(name) for name in names if rule(name)}
         if "train" in ours.values() and len(set(ours.values())) == len(ours):
             chosen = [(file, ours[name]) for name in ours for file in _sorted(by_split[name])]
-            return chosen, [name or "files without a split" for name in names if name not in ours]
+            return chosen, [name or _without_split(by_split[name]) for name in names if name not in ours]
     if len(names) == 1:
         return [(file, "") for file in _sorted(by_split[names[0]])], []
     raise NotUsable(
         "split", f"Which of its splits are to train on cannot be told; choose one of {_listed(named)}."
     )
+
+
+def _without_split(files: list[RepoFile]) -> str:
+    return f"what names no split, such as {files[0].path}"
 
 
 def _sorted(files: list[RepoFile]) -> list[RepoFile]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +18,18 @@ from PIL import ExifTags, Image, ImageOps
 
 from webapp.datasets import likeness
 
+# What is too large is refused here in words. For all threads, as `catch_warnings` is for one alone.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 KEPT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
+LARGE = 25_000_000  # pixels of a picture that is not decoded beside another one
 QUALITY = 95  # of JPEG that has to be written anew
 # What Pillow's readers raise for bytes that make no sense.
 ERRORS = (
     OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, AttributeError, OverflowError, EOFError,
     struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
+_alone = threading.Lock()
 TURNED, ANIMATED, CONVERTED, REWRITTEN = "turned", "animated", "converted", "rewritten"
 HIDDEN_FORMATS = frozenset(("BMP", "TIFF"))  # that no browser, or not every one, shows
 NOTES = {
@@ -65,9 +71,7 @@ def size_of(data: bytes, most: int) -> tuple[int, int]:
 
 def _open(data: bytes, most: int) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(most) from error
     except ERRORS as error:
@@ -101,7 +105,8 @@ def cleaned(data: bytes, most: int, annotated: tuple[int, int] | None = None) ->
     """
     with _open(data, most) as picture:
         try:
-            return _cleaned(picture, data, annotated)
+            with _alone if picture.width * picture.height > LARGE else nullcontext():
+                return _cleaned(picture, data, annotated)
         except ERRORS as error:
             raise Unreadable(
                 "is cut off or damaged", "Copy it again from where it comes from, or take it out."
