@@ -33,7 +33,10 @@ def too_long_row(path: Path, quote: str, delimiter: str) -> int | None:
             if place - row > MAX_ROW_BYTES:
                 if _opens_with_quote(path, row, mark, between):
                     return _line_at(path, row)
-                row, inside = place, False  # a mark such as of inches, in a value without quotes, means nothing
+                row, inside = (
+                    place,
+                    False,
+                )  # a mark such as of inches, in a value without quotes, means nothing
     return None
 
 
