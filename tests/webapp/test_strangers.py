@@ -169,6 +169,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/runs/{run_id}/priority": {"data": {"priority": "high"}, "content_type": "application/json"},
     "/api/v1/runs/{run_id}/duplicate": {"data": {}, "content_type": "application/json"},
     "/api/v1/datasets/from-uploads": {"data": {"uploads": []}, "content_type": "application/json"},
+    "/api/v1/datasets/{dataset_id}/files": {"data": {"file": b"text,label\na,b\n"}},
     "/api/v1/datasets": {"data": {"file": b"text,label\na,b\n"}},
     "/api/v1/storage/preview": {"data": {"run_days": 0}, "content_type": "application/json"},
     "/api/v1/storage/rule": {"data": {"run_days": 0}, "content_type": "application/json"},

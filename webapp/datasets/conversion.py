@@ -19,7 +19,8 @@ from webapp.datasets import columns as columns_module
 from webapp.datasets import suggestion
 from webapp.datasets.columns import Column, quoted
 from webapp.datasets.edits import all_edits
-from webapp.datasets.edits.plan import Facts, Parent, Plan, stage_parent
+from webapp.datasets.edits.facts import Facts
+from webapp.datasets.edits.plan import Parent, Plan, stage_parent
 from webapp.datasets.limits import Limits
 from webapp.datasets.pictures import allow_pixels
 from webapp.datasets.problems import Problems, Refused, shown

@@ -161,6 +161,8 @@ def _cell(version: DatasetVersion, row: int, index: int, value: Any) -> Cell:
 def split_story(version: DatasetVersion) -> str:
     """How the split came about, in a sentence."""
     split = version.details.get("split") or {}
+    if says := split.get("says"):
+        return str(says)
     origin = {
         "column": f"The column “{split.get('column')}” says which rows train, validate and test.",
         "files": "The names of the files say which rows train, validate and test.",

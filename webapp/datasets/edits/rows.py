@@ -7,7 +7,8 @@ from typing import Any
 
 from webapp.datasets import findings
 from webapp.datasets.edits import Edit, Wrong, need_column
-from webapp.datasets.edits.plan import Facts, Parent, Plan
+from webapp.datasets.edits.facts import Facts
+from webapp.datasets.edits.plan import Parent, Plan
 from webapp.datasets.findings import personal, plural
 from webapp.datasets.findings.repeats import HELD_OUT
 
