@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MAX_COLUMNS = 1000
 BATCH_BYTES = 32 << 20  # about what a batch weighs, so that memory does not depend on the file
 MAX_BATCH_ROWS = 50_000
+RESERVED = {"file_row_number"}  # DuckDB's own column beside those of a Parquet file
 HEAD_BYTES_TEXT = 256 << 10  # characters that the dialect of a text file is found from
 MAX_ROW_BYTES = 16 << 20  # of a text file; more is a mistake, such as a quote that is never closed
 
@@ -172,8 +173,16 @@ def unique_names(names: list[str], source: Source, problems: Problems) -> list[s
                 file=source.name,
                 column=name,
             )
+        if name.casefold() in RESERVED:
+            problems.warn(
+                "renamed_column",
+                f"What reads tables here means something else by “{name}”; column {number} is called “{name}_1”.",
+                file=source.name,
+                column=f"{name}_1",
+            )
+            name = f"{name}_1"
         base, repeat = name, 2
-        while name in taken:
+        while name.casefold() in taken:  # DuckDB does not tell capitals from small letters in names
             name, repeat = f"{base}_{repeat}", repeat + 1
         if name != base:
             problems.warn(
@@ -183,6 +192,6 @@ def unique_names(names: list[str], source: Source, problems: Problems) -> list[s
                 file=source.name,
                 column=name,
             )
-        taken.add(name)
+        taken.add(name.casefold())
         result.append(name)
     return result

@@ -28,6 +28,7 @@ from webapp.datasets.formats.common import (
     check_column_count,
     unique_names,
 )
+from webapp.datasets.formats.csv_rows import too_long_row
 from webapp.datasets.formats.text import Plain, head_as_text, looks_like_text, plain_text
 from webapp.datasets.problems import Problems, Refused, shown
 from webapp.datasets.sandbox import connect
@@ -234,6 +235,8 @@ def guess_header(rows: list[list[str]]) -> bool:
 def _read(
     source: Source, plain: Plain, dialect: Dialect, names: list[str], above: int, problems: Problems
 ) -> Iterator[pa.RecordBatch]:
+    if (line := too_long_row(plain.path, dialect.quote, dialect.delimiter)) is not None:
+        raise _too_long(source, line)
     connection = connect(source.scratch, plain.path)
     rows_in_batch = batch_rows(plain.size / max(1, plain.lines))
     expected = max(1, plain.lines - above)
