@@ -211,7 +211,7 @@ RECORDINGS = [
 ]  # fmt: skip
 ARCHIVES = [
     Case("names that Windows keeps for itself", "a.zip", lambda: zipped({"a/CON.png": picture(1), "a/nul.png": picture(2), "b/aux.png": picture(3), "b/x .png": picture(4)}), warned=("rare_classes",), rows=4),
-    Case("names that differ in capitals", "a.zip", lambda: zipped({"a/X.png": picture(1), "a/x.png": picture(2), "b/y.png": picture(3), "b/Y.png": picture(4)}), warned=("rare_classes",), rows=4),
+    Case("files that differ in capitals", "a.zip", lambda: zipped({"a/X.png": picture(1), "a/x.png": picture(2), "b/y.png": picture(3), "b/Y.png": picture(4)}), warned=("rare_classes",), rows=4),
     Case("a name of 255 bytes", "a.zip", lambda: beside(picture(9), "n" * 251 + ".png"), rows=7),
     Case("a name of blanks", "a.zip", lambda: beside(picture(9), "   .png"), rows=7),
     Case("folders called dot", "a.zip", lambda: zipped({"./a/./1.png": picture(1), "./a/2.png": picture(2), "./b/3.png": picture(3), "b//4.png": picture(4)}), warned=("rare_classes",), rows=4),

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import numpy as np
 import pytest
 from django.test import Client
+from PIL import Image
 
 from tests.webapp.datasets.conftest import Inspected
+from tests.webapp.datasets.packing import zipped
 from tests.webapp.datasets.test_api import headers_of
 from webapp.accounts.models import User, Workspace
+from webapp.datasets.changing import request_change, run_change
 from webapp.datasets.findings import personal
+from webapp.datasets.fixes import fixes_of
 from webapp.datasets.models import Dataset
 
 Row = tuple[str, str]
@@ -173,3 +179,39 @@ def test_the_api_tells_findings(
     said = client.get(f"/api/v1/datasets/{dataset.pk}", headers=headers_of(user, workspace)).json()
     assert {"leakage", "conflicting_labels"} & {problem["code"] for problem in said["problems"]}
     assert said["problems"] == dataset.findings
+
+
+def test_a_class_that_is_written_in_several_ways_can_be_joined(inspected: Inspected) -> None:
+    names = ("good", "Good", "bad", "very_bad", "Very bad")
+    rows = [(text, names[n % 5]) for n, (text, _) in enumerate([*unique(101), *unique(99, start=300)])]
+    dataset = inspected(("classes.csv", csv(rows)))
+    alike = finding(dataset, "similar_labels")
+    assert (alike["count"], alike["column"], alike["values"]) == (2, "label", ["Good", "good"])
+    assert "2 classes of “label” are written in several ways, such as “Good” and “good”." in alike["message"]
+    assert dataset.version is not None
+    (fix,) = fixes_of(alike, dataset.version)
+    assert fix.label == "Write all of them as “Good”"
+    change = request_change(dataset.version, fix.change, None)
+    run_change(change.pk, "test")
+    dataset.refresh_from_db()
+    assert finding(dataset, "similar_labels")["values"] == ["Very bad", "very_bad"]
+    assert dataset.version.columns[1]["names"] == ["Good", "Very bad", "bad", "very_bad"]
+
+
+def test_pictures_that_show_the_same_can_be_dropped(inspected: Inspected) -> None:
+    draw = np.random.default_rng(0)
+    scenes = [Image.fromarray(draw.integers(0, 256, (6, 8), dtype=np.uint8)) for _ in range(12)]
+    files = {}
+    for n, scene in enumerate([*scenes, scenes[3]]):
+        target = io.BytesIO()
+        scene.resize((160 + 40 * (n == 12), 120), Image.Resampling.BICUBIC).save(target, "PNG")
+        files[f"{'train' if n < 9 or n == 12 else 'test'}/{'ab'[n % 2]}/{n}.png"] = target.getvalue()
+    dataset = inspected(("pictures.zip", zipped(files)))
+    alike = [each for each in dataset.findings if each["code"] in ("similar_pictures", "picture_leakage")]
+    assert len(alike) == 1 and "“12.png”" in alike[0]["message"] and "“3.png”" in alike[0]["message"]
+    assert dataset.version is not None
+    (fix,) = fixes_of(alike[0], dataset.version)
+    run_change(request_change(dataset.version, fix.change, None).pk, "test")
+    before, version = dataset.version.rows, Dataset.objects.get().version
+    assert version is not None and version.rows == before - 1
+    assert not {"similar_pictures", "picture_leakage"} & {each["code"] for each in version.problems}
