@@ -20,6 +20,7 @@ from webapp.datasets.browse_api import router as rows_router
 from webapp.datasets.change_api import router as changes_router
 from webapp.datasets.from_hub import router as from_hub_router
 from webapp.datasets.from_uploads import router as from_uploads_router
+from webapp.datasets.token_api import router as tokens_router
 from webapp.health import healthz
 from webapp.uploads.api import router as uploads_router
 
@@ -29,6 +30,7 @@ api.add_router("datasets", rows_router)
 api.add_router("datasets", from_uploads_router)
 api.add_router("datasets", from_hub_router)
 api.add_router("datasets", changes_router)
+api.add_router("datasets", tokens_router)
 api.add_router("uploads", uploads_router)
 api.add_router("tasks", tasks_router)
 api.add_router("runs", runs_router)

@@ -24,7 +24,7 @@ from runs.models import Attempt, Run
 from runs.models.run import READY
 from runs.notifications.duty import notify
 from runs.queueing.release import move_up, release_due, release_followers
-from webapp.datasets import changing, inspection
+from webapp.datasets import changing, inspection, token_lengths
 
 log = logging.getLogger(__name__)
 tidy_up = Tidying()
@@ -82,6 +82,7 @@ def dispatch_once() -> None:
         publish_waiting,
         inspection.requeue_due,
         changing.requeue_due,
+        token_lengths.requeue_due,
         notify,
         tidy_up,
     ):

@@ -161,6 +161,10 @@ BODIES: dict[str, dict[str, Any]] = {
         "data": {"change": {"op": "drop_rows", "split": "train", "rows": [1]}},
         "content_type": "application/json",
     },
+    "/api/v1/datasets/{dataset_id}/token-lengths": {
+        "data": {"model": "own-model"},
+        "content_type": "application/json",
+    },
     "/api/v1/runs": {
         "data": {"model": "own-model", "dataset": 0, "method": "head"},
         "content_type": "application/json",

@@ -39,6 +39,9 @@ PACKED = (
 )
 
 
+DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, gzip.BadGzipFile, EOFError, struct.error)
+
+
 @dataclass
 class Tree:
     """The files of an archive: {path inside, with slashes: where it stands on our disk}."""
@@ -82,14 +85,7 @@ def unpack(path: Path, name: str, folder: Path, limits: Limits, problems: Proble
         with path.open("rb") as opened:
             zipped = opened.read(2) == b"PK"
         (_unpack_zip if zipped else _unpack_tar)(path, keeper)
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        gzip.BadGzipFile,
-        EOFError,
-        struct.error,
-    ) as error:
+    except DAMAGE as error:
         raise Refused(
             "damaged",
             "The archive cannot be unpacked: it is cut off or damaged.",
@@ -222,6 +218,8 @@ def _unpack_zip(path: Path, keeper: _Keeper) -> None:
             raise keeper.too_many()
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
+        if any(entry.header_offset < 0 for entry in entries):
+            raise zipfile.BadZipFile("An entry is said to stand before the file.")
         _refuse_overlaps(entries, archive.start_dir, keeper)
         declared = sum(entry.file_size for entry in entries)
         if declared > keeper.limits.archive_bytes:

@@ -23,7 +23,7 @@ from webapp.accounts.models import User
 from webapp.datasets import intake
 from webapp.datasets.claims import CHANGE, PATIENCE_SECONDS, Claims, LeaseLost, in_seconds, over, scratch
 from webapp.datasets.edits import Wrong, checked, title_of
-from webapp.datasets.edits.plan import Facts
+from webapp.datasets.edits.facts import Facts
 from webapp.datasets.inspection import gave_up, order_of
 from webapp.datasets.intake import copy_upload
 from webapp.datasets.isolated import Crashed, convert_apart
@@ -228,10 +228,23 @@ def _end_done(change: Change, claim: str, converted: dict[str, Any], output: Pat
             )
             CLAIMS.of(change.pk, claim).update(status=Change.Status.DONE, result=version, **over())
             Dataset.objects.filter(pk=dataset_id).update(version=version, row_version=F("row_version") + 1)
+            _ask_for_next_fold(change)
             return
     if dataset is None:  # deleted meanwhile: nothing of it stays
         storage.delete_under(f"datasets/{dataset_id}")
     raise LeaseLost
+
+
+def _ask_for_next_fold(change: Change) -> None:
+    """Of a split into folds that all are asked for, a version each."""
+    asked = change.asked
+    if (
+        asked["op"] == "split"
+        and asked["how"] == "kfold"
+        and asked["every"]
+        and asked["fold"] < asked["folds"]
+    ):
+        request_change(change.parent, asked | {"fold": asked["fold"] + 1}, change.created_by)
 
 
 def _end_refused(change_id: int, claim: str | None, problems: list[dict[str, Any]]) -> None:

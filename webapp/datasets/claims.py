@@ -1,7 +1,7 @@
 """Work on a row that one worker has at a time: claimed, renewed and ended by compare-and-set.
 
 A claim is a lease. A worker that dies lets it run out; then the row is due again, at most MAX_ATTEMPTS times.
-Inspections (inspection.py) and changes (changing.py) are such work.
+Inspections (inspection.py), changes (changing.py) and counts of tokens (token_lengths.py) are such work.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from redis.exceptions import RedisError
 log = logging.getLogger(__name__)
 INSPECT = "datasets.inspect"  # messages, each with the key of a row
 CHANGE = "datasets.change"
+COUNT_TOKENS = "datasets.count_tokens"
 PATIENCE_SECONDS = 30  # until a message that nobody took is sent again
 
 

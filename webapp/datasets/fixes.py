@@ -41,14 +41,18 @@ def fixes_of(problem: dict[str, Any], version: DatasetVersion) -> list[Fix]:
         },
     }
     match code:
-        case "leakage" | "near_leakage" | "similar_leakage":
+        case "leakage" | "near_leakage" | "similar_leakage" | "picture_leakage":
             return [Fix("Drop them from the rows to train on", found)]
-        case "duplicates" | "near_duplicates" | "similar_texts":
+        case "duplicates" | "near_duplicates" | "similar_texts" | "similar_pictures":
             return [Fix("Keep one of each", found)]
         case "conflicting_labels":
             return [Fix("Drop these rows", found)]
         case "short_texts" | "missing_values" if column:
             return [Fix("Drop these rows", found)]
+        case "similar_labels" if column and len(problem.get("values") or []) > 1:
+            kept, *others = problem["values"]
+            merge = {"op": "merge_labels", "column": column["name"], "labels": others, "into": kept}
+            return [Fix(f"Write all of them as “{kept}”", merge)]
         case "unbalanced" if column:
             return _caps(column)
         case "rare_classes" if column:

@@ -1,4 +1,4 @@
-"""Runs a conversion in a process of its own, with a limit on memory and without the server's secrets.
+"""Runs a conversion, or a count of tokens, in a process of its own, with a limit on memory and without the server's secrets.
 
     python -m webapp.datasets.isolated ORDER.json OUTPUT SCRATCH
 
@@ -36,6 +36,8 @@ def convert_apart(
     order: dict[str, Any], output: Path, scratch: Path, report: Callable[[str, int, int], None]
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """(what conversion.Converted says, its problems), or (None, [the problem that the files were refused for]).
+
+    An order with a `tokenizer` is one of token_counting.py, and so is what comes of it.
 
     `report` is called for each line of progress, and about every second without: it may raise to stop.
     """
@@ -86,7 +88,6 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     threading.Thread(target=_die_with_parent, daemon=True).start()
 
-    from webapp.datasets.conversion import Order, convert_files
     from webapp.datasets.problems import Refused
 
     order, output, scratch = (Path(argument) for argument in sys.argv[1:4])
@@ -100,13 +101,28 @@ def main() -> int:
 
     result: dict[str, Any]
     try:
-        result = asdict(convert_files(Order(**json.loads(order.read_text())), output, scratch, report))
+        result = _result(json.loads(order.read_text()), output, scratch, report)
     except Refused as refused:
         result = {"refused": refused.problem.as_json()}
     except (MemoryError, OSError) as error:
         result = {"refused": _no_room(error).as_json()}
     (scratch / "result.json").write_text(json.dumps(result))
     return 0
+
+
+def _result(
+    asked: dict[str, Any], output: Path, scratch: Path, report: Callable[[str, int, int], None]
+) -> dict[str, Any]:
+    if "tokenizer" in asked:
+        from webapp.datasets import token_counting
+
+        return {
+            **token_counting.count_tokens(token_counting.Order(**asked), scratch, report),
+            "problems": [],
+        }
+    from webapp.datasets.conversion import Order, convert_files
+
+    return asdict(convert_files(Order(**asked), output, scratch, report))
 
 
 def _no_room(error: MemoryError | OSError) -> Problem:

@@ -8,6 +8,7 @@ from django.db import models
 from django.utils import timezone
 
 from webapp.accounts.models import OwnedModel, User
+from webapp.catalog.models import BaseModel
 from webapp.datasets.claims import Claimed
 
 
@@ -82,7 +83,8 @@ class DatasetVersion(models.Model):
     columns = models.JSONField()
     suggested = models.JSONField(default=dict)  # {task, columns {role: column}, reason}
     mapping = models.CharField(max_length=32, blank=True)  # versions.mapping_hash of `suggested`
-    # [{severity: error|serious|warning, code, message, file, split, row, column, hint, count}], worst first.
+    # [{severity: error|serious|warning, code, message, file, split, row, column, hint, count, other_split,
+    # other_row, values}] as problems.Problem says, worst first.
     problems = models.JSONField(default=list, blank=True)
     preview = models.JSONField(default=list)  # first rows: [{column: value}], long text cut
     # How the split was made, seed, dialect; stored {file name: {size, sha256}} of the Parquet files.
@@ -122,4 +124,26 @@ class Change(Claimed):
             models.UniqueConstraint(
                 fields=["dataset"], condition=models.Q(status="waiting"), name="one_change_at_a_time"
             )
+        ]
+
+
+class TokenLengths(Claimed):
+    """How long a version's texts are in tokens of a model: counted by a worker once somebody asks, and kept."""
+
+    class Status(models.TextChoices):
+        WAITING = "waiting", "Being counted"
+        DONE = "done", "Done"
+        REFUSED = "refused", "Cannot be counted"
+
+    version = models.ForeignKey(DatasetVersion, on_delete=models.CASCADE, related_name="token_lengths")
+    model = models.ForeignKey(BaseModel, on_delete=models.CASCADE, related_name="+")
+    status = models.CharField(max_length=12, choices=Status.choices, default=Status.WAITING)
+    result = models.JSONField(default=dict, blank=True)  # as token_counting.count_tokens gives it
+    problems = models.JSONField(default=list, blank=True)  # why it cannot be counted
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.UniqueConstraint(fields=["version", "model"], name="one_count_a_version_and_model")
         ]

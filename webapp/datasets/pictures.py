@@ -1,6 +1,6 @@
 """Pictures that strangers send: looked into, and made into what every reader shows in the same way.
 
-A picture that is upright, of eight bits and of one frame is kept byte for byte.
+A picture that is upright, of eight bits, of one frame and in a form that browsers show is kept byte for byte.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
+from webapp.datasets import likeness
+
 # What is too large is refused here in words. For all threads, as `catch_warnings` is for one alone.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
@@ -28,7 +30,14 @@ ERRORS = (
     struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
 _alone = threading.Lock()
-TURNED, ANIMATED, CONVERTED = "turned", "animated", "converted"
+TURNED, ANIMATED, CONVERTED, REWRITTEN = "turned", "animated", "converted", "rewritten"
+HIDDEN_FORMATS = frozenset(("BMP", "TIFF"))  # that no browser, or not every one, shows
+NOTES = {
+    TURNED: "were taken with the camera on its side; they were turned upright.",
+    ANIMATED: "are animated or of several pages; the first picture of each was kept.",
+    CONVERTED: "were in 16 bits, CMYK or another form that models do not read; they were written anew in 8 bits.",
+    REWRITTEN: "were BMP or TIFF, which browsers do not show; they were written anew as PNG, with the same pixels.",
+}
 
 
 class Unreadable(Exception):
@@ -78,6 +87,16 @@ def _too_large(most: int) -> Unreadable:
     return Unreadable(f"has more than {most:,} pixels", "Make it smaller: models look at far fewer pixels.")
 
 
+def is_usual(data: bytes, most: int) -> bool:
+    """Whether the head of a picture tells of nothing that would have it written anew; raises Unreadable."""
+    with _open(data, most) as picture:
+        try:
+            animated = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+        except ERRORS:
+            return False
+        return picture.mode in KEPT_MODES and picture.format not in HIDDEN_FORMATS and not animated
+
+
 def cleaned(data: bytes, most: int, annotated: tuple[int, int] | None = None) -> Clean:
     """A picture read to its end; raises Unreadable.
 
@@ -104,10 +123,12 @@ def _cleaned(picture: Image.Image, data: bytes, annotated: tuple[int, int] | Non
     notes = [note for note, so in ((ANIMATED, animated), (TURNED, turned)) if so]
     if picture.mode not in KEPT_MODES:
         notes.append(CONVERTED)
+    if kind in HIDDEN_FORMATS:
+        notes.append(REWRITTEN)
     if not notes and not marked:
-        if kind == "JPEG":  # reads all of it, but does the arithmetic for every eighth pixel only
-            picture.draft(picture.mode, (max(1, size[0] // 8), max(1, size[1] // 8)))
+        likeness.draft(picture)
         picture.load()
+        likeness.remember(data, picture)
         return Clean(data, *size)
     picture.seek(0)
     picture.load()
@@ -116,7 +137,9 @@ def _cleaned(picture: Image.Image, data: bytes, annotated: tuple[int, int] | Non
         upright = eight_bits(upright)
     elif animated and upright.mode != "RGBA":
         upright = upright.convert("RGBA" if "transparency" in upright.info else "RGB")
-    return Clean(written(upright, "JPEG" if kind in ("JPEG", "MPO") else "PNG"), *upright.size, tuple(notes))
+    made = written(upright, "JPEG" if kind in ("JPEG", "MPO") else "PNG")
+    likeness.remember(made, upright)
+    return Clean(made, *upright.size, tuple(notes))
 
 
 def eight_bits(picture: Image.Image) -> Image.Image:

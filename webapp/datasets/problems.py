@@ -24,7 +24,7 @@ class Problem:
     count: int | None = None  # how often, where it was found more than once
     other_split: str = ""  # the row that the example is like, or disagrees with
     other_row: int | None = None
-    values: tuple[str, ...] = ()  # classes that it is about
+    values: tuple[str, ...] = ()  # classes that it is about, the most frequent first
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import soundfile
 
 from webapp.datasets.pictures import Unreadable
@@ -60,6 +61,8 @@ def look_into(data: bytes, *, whole: bool) -> Recording:
                 raise Unreadable(
                     f"is longer than {LONGEST_SECONDS // 3600} hours", "Cut it into shorter ones."
                 )
+            if whole and opened.subtype in ("FLOAT", "DOUBLE") and not _finite(opened):
+                raise Unreadable("holds values that are no numbers", "Write it again, in 16 bits.")
             if whole and kind != "audio/wav":
                 decoded = _decoded(opened, frames)
                 # The head of an MP3 is an estimate; a second is more than it is ever off.
@@ -69,6 +72,10 @@ def look_into(data: bytes, *, whole: bool) -> Recording:
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
         raise Unreadable("is cut off or damaged", CUT) from error
     return Recording(frames / rate, rate, channels)
+
+
+def _finite(opened: soundfile.SoundFile) -> bool:
+    return all(np.isfinite(block).all() for block in opened.blocks(BLOCK, dtype="float32"))
 
 
 def _decoded(opened: soundfile.SoundFile, most: int) -> int:

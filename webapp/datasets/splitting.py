@@ -25,8 +25,11 @@ class Plan:
     targets: dict[int, NDArray[np.int64]]  # by VALIDATION and TEST; a split that is there already is missing
 
 
-def plan(totals: NDArray[np.int64], wanted: tuple[int, ...]) -> Plan:
-    """Share out rows among splits; raises Refused where not even one row a split is there."""
+def plan(totals: NDArray[np.int64], wanted: tuple[int, ...], shares: dict[int, float] | None = None) -> Plan:
+    """Share out rows among splits; raises Refused where not even one row a split is there.
+
+    `totals`: rows of each group; `shares`: of each wanted split, of all rows, SHARE where it is left out.
+    """
     rows = int(totals.sum())
     if rows < len(wanted) + 1:
         raise Refused(
@@ -39,7 +42,7 @@ def plan(totals: NDArray[np.int64], wanted: tuple[int, ...]) -> Plan:
     left = totals.copy()
     targets: dict[int, NDArray[np.int64]] = {}
     for split in wanted:
-        targets[split] = _shared_out(totals, left, max(1, round(rows * SHARE)))
+        targets[split] = _shared_out(totals, left, max(1, round(rows * (shares or {}).get(split, SHARE))))
         left = left - targets[split]
     return Plan(totals, targets)
 

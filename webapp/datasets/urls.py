@@ -1,6 +1,15 @@
 from django.urls import path
 
-from webapp.datasets import browse_views, change_views, hub_views, recording_views, views
+from webapp.datasets import (
+    browse_views,
+    change_views,
+    hub_views,
+    mapping_views,
+    recording_views,
+    split_views,
+    token_views,
+    views,
+)
 
 app_name = "datasets"
 urlpatterns = [
@@ -20,8 +29,13 @@ urlpatterns = [
         name="recording",
     ),
     path("<int:pk>/changes/", change_views.change, name="change"),
+    path("<int:pk>/classes/<int:column>/", change_views.classes, name="classes"),
+    path("<int:pk>/split/", split_views.split, name="split"),
     path("<int:pk>/files/", change_views.add_files, name="add_files"),
     path("<int:pk>/versions/<int:number>/use/", change_views.use_version, name="use_version"),
+    path("<int:pk>/tokens/", token_views.token_lengths, name="token_lengths"),
+    path("<int:pk>/tokens/count/", token_views.count_tokens, name="count_tokens"),
+    path("<int:pk>/mapping/", mapping_views.mapping, name="mapping"),
     path("<int:pk>/rename/", views.rename, name="rename"),
     path("<int:pk>/delete/", views.delete, name="delete"),
 ]

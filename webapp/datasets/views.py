@@ -19,6 +19,7 @@ from webapp.datasets.models import Change, Dataset, DatasetVersion
 from webapp.datasets.presentation import found_problems, shown_columns, shown_rows, split_story
 from webapp.datasets.preview import content_type
 from webapp.datasets.rows import asked_row
+from webapp.datasets.token_views import shown_lengths
 from webapp.datasets.versions import find_version
 from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
@@ -131,7 +132,11 @@ def detail(request: Request, pk: int) -> HttpResponse:
     version = find_version(dataset, request.GET.get("version", ""))
     if version is None and request.GET.get("version"):
         raise Http404("There is no such version.")
-    context = {**_shown(dataset, version), "asked_row": asked_row(version, request.GET)}
+    context = {
+        **_shown(dataset, version),
+        **shown_lengths(version, request.user),
+        "asked_row": asked_row(version, request.GET),
+    }
     return tagged(render(request, "datasets/detail.html", context), tag_of(dataset))
 
 
@@ -143,7 +148,11 @@ def progress(request: Request, pk: int) -> HttpResponse:
     tag = tag_of(dataset)
     if unchanged := not_modified(request, tag):
         return unchanged
-    return tagged(render(request, "datasets/detail.html#progress", _shown(dataset, dataset.version)), tag)
+    context = {**_shown(dataset, dataset.version), **shown_lengths(dataset.version, request.user)}
+    response = tagged(render(request, "datasets/detail.html#progress", context), tag)
+    if not context["is_under_way"]:  # there is more on the page now: what can be done with a version
+        response["HX-Refresh"] = "true"
+    return response
 
 
 def _shown(dataset: Dataset, version: DatasetVersion | None) -> dict[str, object]:
@@ -158,6 +167,8 @@ def _shown(dataset: Dataset, version: DatasetVersion | None) -> dict[str, object
         "is_current": is_current,
         "version_query": f"?version={version.number}" if version and not is_current else "",
         "versions": versions if len(versions) > 1 else [],
+        "is_under_way": dataset.status == Dataset.Status.INSPECTING
+        or (change is not None and change.status == Change.Status.WAITING),
         "change": change if change and change.status != Change.Status.DONE else None,
         "problems": found_problems(dataset, version),
         "files": dataset.files.order_by("pk"),

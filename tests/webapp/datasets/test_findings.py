@@ -90,7 +90,7 @@ def test_repeated_rows_of_a_split_are_counted_without_their_first(inspected: Ins
         ("test.csv", csv(unique(20, start=200))),
     )
     repeats = finding(dataset, "duplicates")
-    assert (repeats["count"], repeats["split"], repeats["row"]) == (3, "train", 5)
+    assert (repeats["count"], repeats["split"], repeats["row"], repeats["other_row"]) == (3, "train", 61, 5)
     assert "near_duplicates" not in {problem["code"] for problem in dataset.findings}
 
 
@@ -160,7 +160,8 @@ def test_the_page_leads_from_a_finding_to_its_row(inspected: Inspected, client: 
     )
     client.force_login(user)
     page = client.get(f"/datasets/{dataset.pk}/").content.decode()
-    assert '<a href="?split=test&amp;row=21">Open row 21 of test</a>' in page
+    assert '<a href="?split=test&amp;row=21#row">Open row 21 of test</a>' in page
+    assert '<a href="?split=train&amp;row=8#row">Row 8 of train</a>' in page  # the one it is like
     row = client.get(f"/datasets/{dataset.pk}/", {"split": "test", "row": 21}).content.decode()
     assert train[7][0] in row.partition("First rows")[0]
 

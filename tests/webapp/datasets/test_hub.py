@@ -155,7 +155,9 @@ def test_one_split_is_taken_and_split_anew(hub: FakeDatasets, fetched: Fetched) 
     assert dataset.version is not None and dataset.version.rows == 9
     assert not any(each["code"] == "split_left_out" for each in findings(dataset))
     told = findings(fetched())
-    assert any("what names no split, such as unsupervised.parquet is left out" in each["message"] for each in told)
+    assert any(
+        "what names no split, such as unsupervised.parquet is left out" in each["message"] for each in told
+    )
 
 
 def test_splits_of_other_names_are_left_out_and_told(hub: FakeDatasets, fetched: Fetched) -> None:

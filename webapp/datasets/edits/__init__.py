@@ -10,9 +10,12 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from webapp.datasets.edits.plan import Facts, Parent, Plan
+from webapp.datasets.edits.facts import Facts
+
+if TYPE_CHECKING:  # what applies edits reads Parquet; who only asks for them need not load that
+    from webapp.datasets.edits.plan import Parent, Plan
 
 
 class Wrong(Exception):
@@ -64,7 +67,9 @@ def checked(asked: Any, facts: Facts) -> dict[str, Any]:
         if name not in asked and usual is ...:
             raise Wrong(**{name: "This is needed."})
         value = asked.get(name, usual)
-        if usual is not ... and value is not None and type(value) is not type(usual) and usual is not None:
+        if isinstance(usual, float) and type(value) is int:
+            value = float(value)
+        if usual is not ... and type(value) is not type(usual):
             raise Wrong(**{name: f"This is to be {_type_name(usual)}."})
         whole[name] = value
     edit.check(whole, facts)
@@ -77,7 +82,14 @@ def title_of(asked: dict[str, Any]) -> str:
 
 
 def _type_name(usual: Any) -> str:
-    names = {bool: "true or false", int: "a whole number", str: "a text", list: "a list", dict: "an object"}
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+    }
     return names.get(type(usual), "something else")
 
 

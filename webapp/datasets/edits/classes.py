@@ -9,7 +9,8 @@ import numpy as np
 
 from webapp.datasets.columns import LONGEST_CLASS, Column, quoted
 from webapp.datasets.edits import Edit, Wrong, need_column, need_names
-from webapp.datasets.edits.plan import Facts, Parent, Plan
+from webapp.datasets.edits.facts import Facts
+from webapp.datasets.edits.plan import Parent, Plan
 from webapp.datasets.findings import ROW, SPLIT, plural
 
 CLASSED = ("label", "tags", "objects")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from webapp.datasets.edits import Edit, Wrong
-from webapp.datasets.edits.plan import Facts, Parent, Plan
+from webapp.datasets.edits.facts import Facts
+from webapp.datasets.edits.plan import Parent, Plan
 
 
 class Map(Edit):

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from webapp.datasets.edits import Edit, need_column
-from webapp.datasets.edits.plan import Facts, Parent, Plan
+from webapp.datasets.edits.facts import Facts
+from webapp.datasets.edits.plan import Parent, Plan
 from webapp.datasets.findings.personal import KINDS, masked
 from webapp.datasets.formats.common import MESSAGES
 

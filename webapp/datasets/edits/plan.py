@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from webapp.datasets import findings
 from webapp.datasets.columns import Column
+from webapp.datasets.edits.facts import Facts
 from webapp.datasets.formats.common import OBJECTS, Opened, Source, field_of, kind_of
 from webapp.datasets.formats.parquet import FORMAT as PARQUET
 from webapp.datasets.limits import Limits
@@ -24,16 +25,6 @@ from webapp.datasets.splits import SPLITS
 from webapp.datasets.staging import Report, Staged, staged_of
 
 Rewrite = Callable[[pa.Array], pa.Array]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a version without its files, as DatasetVersion has it."""
-
-    columns: list[dict[str, Any]]
-    splits: dict[str, int]
-    suggested: dict[str, Any]
-    content_hash: str = ""
 
 
 class Parent:

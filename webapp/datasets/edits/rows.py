@@ -7,7 +7,8 @@ from typing import Any
 
 from webapp.datasets import findings
 from webapp.datasets.edits import Edit, Wrong, need_column
-from webapp.datasets.edits.plan import Facts, Parent, Plan
+from webapp.datasets.edits.facts import Facts
+from webapp.datasets.edits.plan import Parent, Plan
 from webapp.datasets.findings import personal, plural
 from webapp.datasets.findings.repeats import HELD_OUT
 
@@ -70,7 +71,7 @@ class DropFound(Edit):
         return WHAT[asked["code"]].format(column=asked["column"], split=asked["split"])
 
 
-LEAKS = ("leakage", "near_leakage", "similar_leakage")
+LEAKS = ("leakage", "near_leakage", "similar_leakage", "picture_leakage")
 OF_A_COLUMN = ("short_texts", "missing_values", "personal_email", "personal_telephone", "personal_card")
 # {code of a finding: which rows go}
 WHAT = {
@@ -80,6 +81,8 @@ WHAT = {
     "duplicates": "that repeat another of their split",
     "near_duplicates": "that repeat another of their split but for case, punctuation or blanks",
     "similar_texts": "that differ in a few words from another of their split",
+    "similar_pictures": "that show nearly the same picture as another of their split",
+    "picture_leakage": "to train on that show nearly the same picture as rows of {split}",
     "conflicting_labels": "whose input has several labels",
     "short_texts": "whose “{column}” is blank or a single character",
     "missing_values": "without “{column}”",

@@ -38,5 +38,6 @@ def find(rows: Rows, add: Callable[[Problem], None]) -> None:
             severity="warning",
             column=rows.label.name,
             count=len(rare) or 1,
+            values=(most,),
         )
     )

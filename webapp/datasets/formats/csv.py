@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from webapp.datasets.formats.apostrophes import Apostrophes, unescaped_names
 from webapp.datasets.formats.common import (
     HEAD_BYTES_TEXT,
     MAX_ROW_BYTES,
@@ -27,6 +28,7 @@ from webapp.datasets.formats.common import (
     check_column_count,
     unique_names,
 )
+from webapp.datasets.formats.csv_rows import too_long_row
 from webapp.datasets.formats.text import Plain, head_as_text, looks_like_text, plain_text
 from webapp.datasets.problems import Problems, Refused, shown
 from webapp.datasets.sandbox import connect
@@ -115,7 +117,8 @@ class Csv(Format):
         rows = [row for row in _sample_rows(rows_text, dialect) if row]
         has_header = source.has_header if source.has_header is not None else guess_header(rows)
         if has_header and rows:
-            names = unique_names([cell.strip() for cell in rows[0]], source, problems)
+            named = unescaped_names([cell.strip() for cell in rows[0]])
+            names = unique_names(named, source, problems)
             check_column_count(len(names), source)
         else:
             names = [f"column_{number}" for number in range(1, dialect.columns + 1)]
@@ -128,9 +131,11 @@ class Csv(Format):
                 file=source.name,
                 row=above,
             )
+        apostrophes = Apostrophes(source.name, problems)
         return Opened(
             schema=pa.schema([(name, pa.string()) for name in names]),
-            batches=_read(source, plain, dialect, names, above, problems),
+            batches=apostrophes.watch(_read(source, plain, dialect, names, above, problems)),
+            finish=apostrophes.take_off,
             textual=True,
             first_row=above + 1,
             details={
@@ -230,6 +235,8 @@ def guess_header(rows: list[list[str]]) -> bool:
 def _read(
     source: Source, plain: Plain, dialect: Dialect, names: list[str], above: int, problems: Problems
 ) -> Iterator[pa.RecordBatch]:
+    if (line := too_long_row(plain.path, dialect.quote, dialect.delimiter)) is not None:
+        raise _too_long(source, line)
     connection = connect(source.scratch, plain.path)
     rows_in_batch = batch_rows(plain.size / max(1, plain.lines))
     expected = max(1, plain.lines - above)

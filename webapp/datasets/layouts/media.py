@@ -33,11 +33,6 @@ LARGEST_FILE = 512 << 20  # bytes of one picture or recording
 EXTENSIONS = {"image": PICTURES, "audio": RECORDINGS}
 Thing = TypeVar("Thing")
 NAMES = {"image": "pictures", "audio": "recordings"}
-NOTES = {
-    pictures.TURNED: "were taken with the camera on its side; they were turned upright.",
-    pictures.ANIMATED: "are animated or of several pages; the first picture of each was kept.",
-    pictures.CONVERTED: "were in 16 bits, CMYK or another form that models do not read; they were written anew in 8 bits.",
-}
 
 
 def media_kind(tree: Tree) -> str:
@@ -115,7 +110,7 @@ class MediaReader:
         for note, paths in self._notes.items():
             self.place.problems.warn(
                 note,
-                f"{len(paths):,} of the pictures, such as “{paths[0]}”, {NOTES[note]}",
+                f"{len(paths):,} of the pictures, such as “{paths[0]}”, {pictures.NOTES[note]}",
                 file=self.tree.name,
                 count=len(paths),
             )

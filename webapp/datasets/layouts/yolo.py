@@ -83,6 +83,16 @@ def _names(tree: Tree) -> dict[int, str]:
                 "bad_annotation", "The file is not YAML that can be read.", "Write it again.", file=path
             ) from error
         found = said.get("names") if isinstance(said, dict) else None
+        each = found.values() if isinstance(found, dict) else found if isinstance(found, list) else ()
+        if not all(
+            isinstance(name, str | int | float) for name in each
+        ):  # lists in lists write out without end
+            raise Refused(
+                "bad_annotation",
+                "The names of the classes are no texts.",
+                "Write them as a list: names: [cat, dog].",
+                file=path,
+            )
         if isinstance(found, list):
             return {number: _name(name) for number, name in enumerate(found)}
         if isinstance(found, dict):
