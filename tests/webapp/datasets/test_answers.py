@@ -13,6 +13,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.webapp.datasets.conftest import Inspected, refusal
+from tests.webapp.datasets.test_fixes import pressed
 from tests.webapp.datasets.test_kinds import features
 from tests.webapp.datasets.test_roundtrip import noted, stored
 from webapp.accounts.models import User
@@ -116,10 +117,21 @@ def test_answers_that_stand_elsewhere_are_told_by_row(shift: int, inspected: Ins
     document = json.loads(squad())
     document["data"][2]["paragraphs"][0]["qas"][0]["answers"][0]["answer_start"] += shift
     dataset = inspected(("a.json", json.dumps(document).encode()))
-    assert dataset.version is not None, dataset.problems
-    told = next(problem for problem in dataset.problems if problem["code"] == "answers_elsewhere")
+    assert dataset.version is not None, dataset.findings
+    told = next(problem for problem in dataset.findings if problem["code"] == "answers_elsewhere")
     assert (told["severity"], told["count"], told["column"]) == ("serious", 1, "answers")
     assert told["split"] in dataset.version.splits and told["row"] >= 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_button_drops_rows_whose_answers_stand_elsewhere(inspected: Inspected) -> None:
+    document = json.loads(squad())
+    for n in (1, 4):
+        document["data"][n]["paragraphs"][0]["qas"][1]["answers"][0]["answer_start"] += 2
+    dataset = inspected(("a.json", json.dumps(document).encode()))
+    version = pressed(dataset, "answers_elsewhere")
+    assert version.rows == 16 and version.columns[4]["kind"] == "answers"
+    assert "Dropped 2 rows whose “answers” do not stand where they say" in version.change["says"]
 
 
 def test_pages_mark_answers_in_their_context(inspected: Inspected, client: Client, tmp_path: Any) -> None:
@@ -133,7 +145,7 @@ def test_pages_mark_answers_in_their_context(inspected: Inspected, client: Clien
     document["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]["answer_start"] = 7
     dataset = inspected(("a.json", json.dumps(document).encode()))
     version = dataset.version
-    assert version is not None and version.suggested == {}, dataset.problems
+    assert version is not None and version.suggested == {}, dataset.findings
     html = client.get(reverse("datasets:detail", args=[dataset.pk])).content.decode().split("<main")[1]
     assert "No task suggests itself" in html and "no answer in the text" in html
     assert "swam there in 19" in html or '<mark class="entity hue-2">𝔸da</mark> swam' in html

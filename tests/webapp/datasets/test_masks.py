@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.webapp.datasets.conftest import Inspected, refusal
 from tests.webapp.datasets.packing import picture, zipped
+from tests.webapp.datasets.test_changes import changed as changed_to
 from tests.webapp.datasets.test_roundtrip import changed, stored
 from webapp.accounts.models import ApiToken, User, Workspace
 from webapp.datasets import masks
@@ -178,8 +179,8 @@ def test_masks_of_two_values_mark_something(convert: Any) -> None:
 def test_values_that_no_class_has_do_not_count_and_are_told(inspected: Inspected) -> None:
     name, data = archive(mask(0, 1), mask(0, 1), mask(0, 1, 9, 9), mask(0, 1), classes__txt=b"sky\ncat\n")
     dataset = inspected((name, data))
-    assert dataset.version is not None, dataset.problems
-    told = next(problem for problem in dataset.problems if problem["code"] == "mask_values")
+    assert dataset.version is not None, dataset.findings
+    told = next(problem for problem in dataset.findings if problem["code"] == "mask_values")
     assert (told["severity"], told["count"], told["file"]) == ("serious", 2, "masks/2.png")
     assert told["split"] in dataset.version.splits and told["row"] >= 1 and "(9)" in told["message"]
 
@@ -237,6 +238,14 @@ def test_masks_come_back_from_their_own_parquet(convert: Any) -> None:
     assert again.columns[1]["names"] == ["sky", "<b>cat", "dog", "bird"] and kinds(again) == kinds(first)
 
 
+@pytest.mark.django_db(transaction=True)
+def test_a_change_keeps_masks_and_their_names(inspected: Inspected) -> None:
+    dataset = inspected(archive(mask(0, 1, 2, 255), classes__txt=b"sky\ncat\ndog\nbird\n"))
+    version = changed_to(dataset, op="drop_rows", split="train", rows=[1, 3])
+    assert version.rows == 6 and version.columns[1]["kind"] == "mask"
+    assert version.columns[1]["names"] == ["sky", "cat", "dog", "bird"]
+
+
 def test_other_names_are_another_content(convert: Any) -> None:
     """Names of masks stand in no feature, and yet make a version."""
     first, second = (convert(archive(mask(0, 1), classes__txt=names)) for names in (b"a\nb\n", b"a\nc\n"))
@@ -264,7 +273,7 @@ def test_pages_lay_masks_over_their_pictures(
     inspected: Inspected, client: Client, user: User, workspace: Workspace
 ) -> None:
     dataset = inspected(archive(mask(0, 1, 2, 255), classes__txt=b"background\n<b>cat\ndog\n"))
-    assert dataset.version is not None, dataset.problems
+    assert dataset.version is not None, dataset.findings
     html = client.get(reverse("datasets:detail", args=[dataset.pk])).content.decode()
     shown = html.split("<main")[1]
     assert 'viewBox="0 0 12 10"' in shown and "row-mask" in shown and "style=" not in shown

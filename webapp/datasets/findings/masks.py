@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from webapp.datasets.columns import quoted
-from webapp.datasets.findings import Rows, plural
+from webapp.datasets.findings import ROW, SPLIT, Rows, plural
 from webapp.datasets.problems import Problem
 
 
@@ -16,8 +16,8 @@ def find(rows: Rows, add: Callable[[Problem], None]) -> None:
         if column.kind != "mask" or not unknown:
             continue
         found = rows.ask(
-            f'SELECT "*split", "*row" FROM rows WHERE sha256({quoted(column.name)}.bytes) = \'{unknown["sha256"]}\''
-            ' ORDER BY "*split", "*row" LIMIT 1'
+            f"SELECT {SPLIT}, {ROW} FROM rows WHERE sha256({quoted(column.name)}.bytes) = '{unknown['sha256']}'"
+            f" ORDER BY {SPLIT}, {ROW} LIMIT 1"
         )
         split, row = found[0] if found else ("", None)
         values = ", ".join(str(value) for value in unknown["values"][:10])
