@@ -77,7 +77,7 @@ class MappingForm(forms.Form):
         return f"{self.needs.slug if self.needs else ''}:{'+'.join(self.roles)}"
 
     def role_fields(self) -> list[forms.BoundField]:
-        return [self[_field(name)] for name in self.roles]
+        return [self[field_name(name)] for name in self.roles]
 
     def clean(self) -> dict[str, Any]:
         if not self.needs:
@@ -86,20 +86,26 @@ class MappingForm(forms.Form):
             return self.cleaned_data
         taken: dict[str, str] = {}
         for name in self.roles:
-            role, column = self.needs.roles[name], self.data[_field(name)]
+            role, column = self.needs.roles[name], self.data[field_name(name)]
             if wrong := self._wrong(role, column, taken):
-                self.add_error(_field(name), wrong)
+                self.add_error(field_name(name), wrong)
             else:
                 taken[column] = role.title
         return self.cleaned_data
+
+    def said(self) -> list[tuple[str, str]]:
+        """(name, value) of each field, to be sent again with another button."""
+        return [
+            (name, str(self.data.get(name, ""))) for name in ("task", "set", *map(field_name, self.roles))
+        ]
 
     def chosen(self) -> dict[str, str]:
         """{role: column} of what can be used; all roles of them if the form is valid."""
         wrong = self.errors
         return {
-            name: self.data[_field(name)]
+            name: self.data[field_name(name)]
             for name in self.roles
-            if _field(name) not in wrong and self.data[_field(name)]
+            if field_name(name) not in wrong and self.data[field_name(name)]
         }
 
     def _needs(self, said: Mapping[str, Any]) -> TaskNeeds | None:
@@ -137,13 +143,13 @@ class MappingForm(forms.Form):
         meant = said.get("shown", self.shown) == self.shown
         taken: set[str] = set()
         for name in self.roles:
-            asked = str(said.get(_field(name), ""))
+            asked = str(said.get(field_name(name), ""))
             role = self.needs.roles[name]
             if asked and (meant or (asked not in taken and self._suits(role, asked))):
-                filled[_field(name)] = asked
+                filled[field_name(name)] = asked
             else:
-                filled[_field(name)] = best.get(name) or self._alone(name, taken)
-            taken.add(filled[_field(name)])
+                filled[field_name(name)] = best.get(name) or self._alone(name, taken)
+            taken.add(filled[field_name(name)])
         return filled
 
     def _alone(self, name: str, taken: set[str]) -> str:
@@ -207,7 +213,7 @@ class MappingForm(forms.Form):
             named = (column.name, f"{column.name} ({HOLDS.get(column.kind, column.kind)})")
             (suiting if suggestion.suits(column, role) else others).append(named)
         groups = [("Columns that suit", suiting), ("Other columns", others)]
-        self.fields[_field(role.name)] = _Column(
+        self.fields[field_name(role.name)] = _Column(
             label=role.title,
             help_text=role.help,
             required=False,
@@ -222,7 +228,7 @@ class _Column(forms.ChoiceField):
         return
 
 
-def _field(role: str) -> str:
+def field_name(role: str) -> str:
     return f"column-{role}"
 
 
