@@ -192,8 +192,18 @@ def unified(staged: list[Staged], problems: Problems) -> tuple[pa.Schema, set[st
     """One schema for all files, and the columns that are text only because their file knows nothing else."""
     types: dict[str, pa.Field] = {}
     textual: set[str] = set()
+    spelled: dict[str, str] = {}  # names without capitals, which DuckDB does not tell apart
     for file in staged:
         for item in file.schema:
+            first = spelled.setdefault(item.name.casefold(), item.name)
+            if first != item.name:
+                raise Refused(
+                    "capitals",
+                    f"“{item.name}” is called “{first}” in the files before it.",
+                    "Write the name of the column in the same way in all files, and upload again.",
+                    file=file.name,
+                    column=item.name,
+                )
             known = types.get(item.name)
             types[item.name] = item if known is None else _common(known, item, file, problems)
             if file.textual:

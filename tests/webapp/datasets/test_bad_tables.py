@@ -22,6 +22,7 @@ import pyarrow as pa
 import pytest
 
 from tests.webapp.datasets.bad_inputs import MB, Case, check
+from tests.webapp.datasets.conftest import refusal
 from tests.webapp.datasets.packing import recording, zipped
 from tests.webapp.datasets.test_bad_files import GOOD, lines, parquet
 from webapp.datasets.formats import csv_rows
@@ -195,3 +196,9 @@ def test_marks_of_inches_do_not_make_a_row(tmp_path: Path, monkeypatch: pytest.M
     path = tmp_path / "rows.csv"
     path.write_text('size,what\n5" disk,a\n' + "another,b\n" * 2_000)
     assert csv_rows.too_long_row(path, '"', ",") is None
+
+
+def test_a_column_that_another_file_writes_in_capitals_is_named(convert: Any) -> None:
+    problem = refusal(convert, ("train.csv", headed("Text,label")), ("test.csv", GOOD))
+    assert (problem.code, problem.file, problem.column) == ("capitals", "test.csv", "text")
+    assert problem.message == "“text” is called “Text” in the files before it."
