@@ -78,7 +78,7 @@ class JsonLines(Format):
         return 0.0
 
     def open(self, source: Source, problems: Problems) -> Opened:
-        file = _File(source, plain_text(source, problems))
+        file = _File(source, plain_text(source, problems, long_lines=True))
         seen: dict[str, Seen] = {}
         rows = first = 0
         tagged = TaggedWords()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from webapp.datasets.formats.common import Source
+from webapp.datasets.formats.common import MAX_ROW_BYTES, Source
 from webapp.datasets.problems import Problems, Refused
 
 CHUNK = 1 << 20
@@ -40,8 +40,11 @@ def head_as_text(head: bytes) -> str:
     return head.decode(encoding, errors="replace")
 
 
-def plain_text(source: Source, problems: Problems) -> Plain:
-    """The file as UTF-8; raises Refused with the line where it cannot be."""
+def plain_text(source: Source, problems: Problems, *, long_lines: bool = False) -> Plain:
+    """The file as UTF-8; raises Refused with the line where it cannot be.
+
+    `long_lines`: a line may be longer than a row, as one is that holds a whole document.
+    """
     encoding = _encoding(source)
     size = source.path.stat().st_size
     if encoding == "cp1252":
@@ -53,7 +56,14 @@ def plain_text(source: Source, problems: Problems) -> Plain:
         )
     needs_copy = encoding != "utf-8"
     lines, last, carriage_returns = 0, "\n", False
+    width = 0  # bytes of the line that the text before this one ended in
     for text in _decoded(source, encoding):
+        begin = min((place for place in (text.find("\n"), text.find("\r")) if place >= 0), default=len(text))
+        width += len(text[:begin].encode(errors="replace"))
+        if width > MAX_ROW_BYTES and not long_lines:
+            raise _too_long(source, lines + 1)
+        if begin < len(text):
+            width = len(text[max(text.rfind("\n"), text.rfind("\r")) + 1 :].encode(errors="replace"))
         if "\0" in text:
             line = lines + text[: text.index("\0")].count("\n") + 1
             raise Refused(
@@ -81,6 +91,16 @@ def plain_text(source: Source, problems: Problems) -> Plain:
             copy.write(text)
         copy.write("\n" if held else "")
     return Plain(path, lines + (last != "\n"), path.stat().st_size, encoding)
+
+
+def _too_long(source: Source, line: int) -> Refused:
+    return Refused(
+        "huge_value",
+        f"Line {line:,} is longer than {MAX_ROW_BYTES >> 20} MB, more than any example needs.",
+        "Look for a quote that is never closed before it, or cut the value.",
+        file=source.name,
+        row=line,
+    )
 
 
 def _encoding_by_mark(head: bytes) -> str:
