@@ -134,7 +134,7 @@ def test_wide_tables_scroll_within_their_region_and_with_the_keyboard(
 ) -> None:
     page = narrow.new_page()
     page.goto(f"/datasets/{datasets['reviews.csv']}/")
-    region = page.get_by_role("region", name="First rows")
+    region = page.locator("[aria-labelledby=rows-title][role=region]")
     assert region.evaluate("box => box.scrollWidth > box.clientWidth")
     region.focus()
     page.keyboard.press("ArrowRight")
@@ -229,7 +229,7 @@ def test_a_choice_refreshes_the_rows_and_keeps_the_keyboard_where_it_was(
     assert focused(page)["name"] == "column-label"
     page.reload()
     expect(page.locator(".example").first).to_contain_text("another text")
-    page.get_by_label("Task").select_option("text-generation")
+    page.get_by_label("Task", exact=True).select_option("text-generation")
     expect(page.get_by_label("An example is")).to_be_visible()
     page.get_by_role("link", name="Next three").press("Enter")
     expect(page.locator("#examples-title")).to_contain_text("Rows 4 to 6")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 MOST_CLASSES = 1000
 MADE_FOR = frozenset(("answers", "mask"))  # kinds that a dataset is about, where it has one
+CLASSES_TELL = 0.8  # of a usual name
 MOST_NUMBER_CLASSES = 100  # of a column of whole numbers that is taken for a label
 
 
@@ -148,12 +149,15 @@ def _answers_used(columns: Sequence[ColumnLike], mapping: dict[str, str]) -> boo
 
 def _matched(
     columns: Sequence[ColumnLike], needs: TaskNeeds, roles: tuple[str, ...], asked: dict[str, str]
-) -> tuple[dict[str, str], int] | None:
-    """(role → column, how many were asked for or have a usual name), or None if a role stays empty."""
+) -> tuple[dict[str, str], float] | None:
+    """(role → column, how many were asked for or have a usual name), or None if a role stays empty.
+
+    Classes are nearly as telling as a name: who brings them beside texts seldom wants the texts alone.
+    """
     if not set(asked) <= set(roles):
         return None
     mapping: dict[str, str] = {}
-    named = 0
+    named = 0.0
     # Roles that few columns can fill choose first, so that they do not find their column taken.
     order = sorted(roles, key=lambda role: sum(suits(column, needs.roles[role]) for column in columns))
     for name in order:
@@ -167,7 +171,10 @@ def _matched(
             return None
         ranked = min(range(len(free)), key=lambda index: (*_rank(free[index], role), index))
         mapping[name] = free[ranked].name
-        named += name in asked or _rank(free[ranked], role)[0] < len(role.usual_names)
+        if name in asked or _rank(free[ranked], role)[0] < len(role.usual_names):
+            named += 1
+        elif free[ranked].kind == "label" and "text" not in role.kinds:
+            named += CLASSES_TELL
     return {name: mapping[name] for name in roles}, named
 
 

@@ -178,3 +178,11 @@ def test_samples_are_found_and_become_ready(
     assert dataset.version.rows >= rows
     assert len(dataset.version.columns[1]["names"]) == classes
     assert samples.use_sample(slug, workspace, user).pk == dataset.pk
+
+
+def test_classes_beside_a_text_are_to_be_told_apart_whatever_they_are_called(inspected: Inspected) -> None:
+    rows = "\n".join(f"text number {n} of them,{('cat', 'dog')[n % 2]},person-{n % 9}" for n in range(60))
+    dataset = inspected(("animals.csv", f"text,animal,who\n{rows}".encode()))
+    assert dataset.version is not None
+    assert dataset.version.suggested["task"] == "text-classification"
+    assert dataset.version.suggested["columns"] == {"text": "text", "label": "animal"}
