@@ -105,7 +105,7 @@ class Csv(Format):
         return 0.6 if extension in self.extensions else 0.2
 
     def open(self, source: Source, problems: Problems) -> Opened:
-        plain = plain_text(source, problems)
+        plain = plain_text(source, problems, bounded=True)
         with plain.path.open(encoding="utf-8", errors="replace", newline="") as opened:
             head = opened.read(HEAD_BYTES_TEXT)
         told = SEPARATOR_LINE.match(head)  # Excel's own hint, which stands above the header
