@@ -28,6 +28,7 @@ from runs.training.tasks import all_tasks
 from runs.training.tasks.common import Method, Task
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
+from webapp.datasets.versions import find_version
 from webapp.requests import Request
 
 # What the launch calls them, and where they stand in the form.
@@ -75,6 +76,7 @@ class Choosing:
         start = {"model": run.base_model.slug, "task": run.task, "method": run.method}
         if version is not None:
             start["dataset"] = str(version.dataset_id)
+            start["version"] = f"{version.dataset_id}:{version.number}"
         return {**start, **{name: value for name, value in data.items() if name in start and value}}
 
     # -- model and dataset -------------------------------------------------------------------------
@@ -85,7 +87,34 @@ class Choosing:
     @cached_property
     def _datasets(self) -> list[Dataset]:
         ready = Dataset.objects.filter(workspace=self.request.workspace, status=Dataset.Status.READY)
-        return list(ready.exclude(version=None).select_related("version"))
+        found = list(ready.exclude(version=None).select_related("version"))
+        for dataset in found:
+            self._choose_version(dataset)
+        return found
+
+    def _choose_version(self, dataset: Dataset) -> None:
+        """The one that was chosen, `<dataset>:<number>`; it stands only here for the dataset's own."""
+        pk, _, number = str(self.data.get("version") or "").partition(":")
+        if pk == str(dataset.pk) and number:
+            dataset.version = find_version(dataset, number) or dataset.version
+
+    @cached_property
+    def versions(self) -> list[tuple[str, str, bool]]:
+        """(value, label, whether it is chosen) of the versions of the chosen dataset; empty where it has one."""
+        dataset = self.dataset
+        if dataset is None:
+            return []
+        current = Dataset.objects.values_list("version_id", flat=True).get(pk=dataset.pk)
+        found = list(dataset.versions.order_by("-number").only("number", "change", "rows"))
+        return [
+            (
+                f"{dataset.pk}:{each.number}",
+                f"Version {each.number}{' (usual)' if each.pk == current else ''}: "
+                f"{each.change.get('says') or 'as it was uploaded.'}"[:120],
+                dataset.version is not None and each.pk == dataset.version.pk,
+            )
+            for each in (found if len(found) > 1 else [])
+        ]
 
     @cached_property
     def model(self) -> BaseModel | None:

@@ -13,6 +13,7 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 from zipstream import ZIP_STORED, ZipStream
 
+from runs import predictions
 from runs.models import Artifact, Removal, Run
 from webapp import serving, storage
 from webapp.requests import Request
@@ -54,10 +55,10 @@ def file_response(request: HttpRequest, artifact: Artifact) -> HttpResponseBase:
 
 
 def zip_response(run: Run) -> StreamingHttpResponse:
-    """Every file of the run under one folder named after it, as it is read: stored, not compressed again."""
+    """Every file of the model under one folder named after it, as it is read: stored, not compressed again."""
     folder = f"{slugify(run.name)[:60] or 'run'}-{run.pk}"
     stream = ZipStream(compress_type=ZIP_STORED, sized=True)
-    for artifact in run.artifacts.all():
+    for artifact in predictions.without(run.artifacts.all()):
         # Opened now: a file that is removed while others are sent is sent all the same (on a disk).
         try:
             source = storage.open_file(artifact.storage_key)

@@ -15,6 +15,7 @@ from runs.lifecycle import CHANGES
 from runs.models import Artifact, Attempt, Run, SampleAnswer
 from runs.queueing.release import moment
 from runs.queueing.waiting import Waiting, waiting
+from runs.training.events import PREDICTIONS
 from runs.training.tasks.common import Task
 from webapp.templatetags.ui import NO_VALUE, duration, number, size
 
@@ -217,6 +218,11 @@ class RunPage:
     @cached_property
     def artifacts(self) -> list[Artifact]:
         return list(self.run.artifacts.all())
+
+    @property
+    def predictions(self) -> bool:
+        """Whether it keeps what its model said of the held-out rows."""
+        return any(artifact.name == PREDICTIONS for artifact in self.artifacts)
 
     @property
     def artifacts_size(self) -> int:

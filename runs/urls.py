@@ -1,7 +1,7 @@
 from django.urls import path
 
 from runs import downloads
-from runs.views import controls, detail, hosts, housekeeping, listing, logs, new
+from runs.views import controls, detail, hosts, housekeeping, listing, logs, new, predictions
 
 app_name = "runs"
 urlpatterns = [
@@ -22,6 +22,7 @@ urlpatterns = [
     path("<int:pk>/log/new/", logs.new_lines, name="log_new"),
     path("<int:pk>/log/attempt-<int:attempt>.txt", logs.download, name="log_download"),
     path("<int:pk>/events/", logs.story, name="story"),
+    path("<int:pk>/predictions/dataset/", predictions.make_dataset, name="predictions_dataset"),
     path("<int:pk>/delete/", housekeeping.delete, name="delete"),
     path("<int:pk>/keep/", housekeeping.keep, name="keep"),
     path("<int:pk>/model.zip", downloads.artifacts_zip, name="artifacts_zip"),

@@ -131,9 +131,8 @@ def storage_backend(url: str) -> dict[str, Any]:
             "default_acl": None,
             "file_overwrite": True,
             "querystring_auth": True,
-            "max_memory_size": 8 * 2**20,  # what is read goes to disk past this: a dataset fits no memory
         }
-        return {"BACKEND": "storages.backends.s3.S3Storage", "OPTIONS": options}
+        return {"BACKEND": "webapp.bucket.Bucket", "OPTIONS": options}
     if parts.scheme not in {"", "file"}:
         raise ValueError(f"STORAGE_URL is a folder or s3://bucket/prefix, not {url!r}.")
     location = parts.path if parts.scheme == "file" else url

@@ -122,10 +122,14 @@ def copy(source: str, key: str) -> None:
 
 
 def get(key: str, path: Path) -> None:
-    """Copy a stored file to a local path; FileNotFoundError if there is none."""
+    """Copy a stored file to a local path, where it is whole or not at all; FileNotFoundError if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open_file(key) as source, path.open("wb") as target:
-        shutil.copyfileobj(source, target, CHUNK)
+    try:
+        with open_file(key) as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target, CHUNK)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def open_file(key: str) -> IO[bytes]:

@@ -2,7 +2,14 @@
 
 from django.urls import include, path, re_path
 
-from runs.api import controls_router, hosts_router, notifications_router, storage_router, tasks_router
+from runs.api import (
+    controls_router,
+    hosts_router,
+    notifications_router,
+    predictions_router,
+    storage_router,
+    tasks_router,
+)
 from runs.api import router as runs_router
 from runs.urls import hosts_urlpatterns
 from runs.views.overview import overview
@@ -11,6 +18,7 @@ from webapp.catalog.api import router as models_router
 from webapp.datasets.api import router as datasets_router
 from webapp.datasets.browse_api import router as rows_router
 from webapp.datasets.change_api import router as changes_router
+from webapp.datasets.from_hub import router as from_hub_router
 from webapp.datasets.from_uploads import router as from_uploads_router
 from webapp.datasets.token_api import router as tokens_router
 from webapp.health import healthz
@@ -20,12 +28,14 @@ api.add_router("models", models_router)
 api.add_router("datasets", datasets_router)
 api.add_router("datasets", rows_router)
 api.add_router("datasets", from_uploads_router)
+api.add_router("datasets", from_hub_router)
 api.add_router("datasets", changes_router)
 api.add_router("datasets", tokens_router)
 api.add_router("uploads", uploads_router)
 api.add_router("tasks", tasks_router)
 api.add_router("runs", runs_router)
 api.add_router("runs", controls_router)
+api.add_router("runs", predictions_router)
 api.add_router("notifications", notifications_router)
 api.add_router("storage", storage_router)
 api.add_router("hosts", hosts_router)

@@ -5,6 +5,7 @@ from runs.api.controls import router as controls_router
 from runs.api.hosts import router as hosts_router
 from runs.api.housekeeping import router as storage_router
 from runs.api.notifications import router as notifications_router
+from runs.api.predictions import router as predictions_router
 from runs.api.runs import router
 from runs.api.tasks import router as tasks_router
 
@@ -12,6 +13,7 @@ __all__ = [
     "controls_router",
     "hosts_router",
     "notifications_router",
+    "predictions_router",
     "router",
     "storage_router",
     "tasks_router",

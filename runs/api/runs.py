@@ -18,6 +18,7 @@ from runs.queueing.routing import online
 from webapp.api import ERRORS, MOST_ROWS, ApiError, require_editor
 from webapp.catalog.models import BaseModel
 from webapp.datasets.models import Dataset, DatasetVersion
+from webapp.datasets.versions import find_version
 
 POINTS = 5_000  # of one answer
 
@@ -31,6 +32,9 @@ class RunIn(SchedulingIn):
 
     model: str = Field(description="id of a model")
     dataset: int = Field(description="id of a dataset that is ready")
+    version: int | None = Field(
+        None, description="number of the dataset's version; the current one if left out"
+    )
     method: str = Field(description="full, last_layers, head, lora, …: see the task")
     task: str = Field("", description="the dataset's suggestion if left out")
     columns: dict[str, str] | None = Field(None, description="{role: column}; suggested if left out")
@@ -81,6 +85,7 @@ class RunOut(Schema):
     rate: float | None
     model: str
     dataset: int | None
+    dataset_version: int | None
     dataset_name: str
     dataset_hash: str
     task: str
@@ -148,6 +153,7 @@ def run_out(request: HttpRequest, run: Run, workers: list[Worker] | None = None)
         "hosts": run.nodes,
         "model": run.base_model.slug,
         "dataset": version.dataset_id if version is not None else None,
+        "dataset_version": version.number if version is not None else None,
         "failure": _failure_out(request, run) if run.failure else None,
         "artifacts": artifacts,
         "priority": Run.Priority(run.priority).name.lower(),
@@ -190,15 +196,17 @@ def chosen_model(token: Any, slug: str) -> BaseModel | str:
     return found or f"There is no model {slug!r}; GET models lists them."
 
 
-def chosen_version(token: Any, pk: int) -> DatasetVersion | str:
-    """The version that a dataset has now, or what is wrong with it."""
+def chosen_version(token: Any, pk: int, number: int | None = None) -> DatasetVersion | str:
+    """The version of a dataset that new runs get, or that of this number; or what is wrong."""
     datasets = Dataset.objects.filter(workspace=token.workspace).select_related("version")
     found: Dataset | None = datasets.filter(pk=pk).first()
     if found is None:
         return f"There is no dataset {pk} in this workspace."
     if found.version is None or found.status != Dataset.Status.READY:
         return f"{found.name} cannot be trained on: it is {found.get_status_display().lower()}."
-    return found.version
+    if number is None:
+        return found.version
+    return find_version(found, str(number)) or f"{found.name} has no version {number}."
 
 
 @router.post("", response={201: RunOut, **ERRORS}, summary="Launch a run")
@@ -206,7 +214,8 @@ def launch_run(request: HttpRequest, payload: RunIn) -> Any:
     """Checks everything that can be known before training, and queues the run."""
     require_editor(request)
     token: Any = request.auth  # type: ignore[attr-defined]
-    model, version = chosen_model(token, payload.model), chosen_version(token, payload.dataset)
+    model = chosen_model(token, payload.model)
+    version = chosen_version(token, payload.dataset, payload.version)
     wrong = {
         name: found for name, found in (("model", model), ("dataset", version)) if isinstance(found, str)
     }

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import set_seed
 
-from runs.training import methods, scores
+from runs.training import methods, predictions, scores
 from runs.training.base_models import local_folder
 from runs.training.context import Context
 from runs.training.data import class_names, class_numbers, load_splits
@@ -68,13 +68,16 @@ def train_classifier(task: Task, context: Context, make_inputs: Callable[[Contex
     else:
         note, logits = "", {}
         trained = _train(methods.prepare(model, context), task, context, inputs, examples)
-    metrics = _evaluate(trained, context, inputs, examples, names, logits)
+    metrics, logits = _evaluate(trained, context, inputs, examples, names, logits)
+    split = "test" if "test" in logits else "validation"
+    said = predictions.of_classes(rows[split], examples[split].labels, names, logits[split])
+    kept = predictions.write(context, split, rows[split], said)
     context.phase("packaging", "Writing the model folder")
     usage = task.usage_for(context.spec.columns)
     package(
         context,
         trained,
-        Packaged(task, inputs.processor, names, metrics, baseline, task.baseline_title, usage, note),
+        Packaged(task, inputs.processor, names, metrics, baseline, task.baseline_title, usage, note, [kept]),
     )
     context.events.write("done", metrics=metrics)
 
@@ -135,19 +138,22 @@ def _evaluate(
     examples: dict[str, Examples],
     names: list[str],
     known: dict[str, NDArray[Any]],
-) -> dict[str, float]:
-    """Scores of the finished model: plain for the test rows, with `validation_` in front for the others.
+) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
+    """({metric: score}, {split: logits}) of the finished model; metrics are plain for the test rows, with
+    `validation_` in front for the others.
 
     Logits that are known already, by split, are not computed again.
     """
     context.phase("evaluating", "Scoring the finished model")
     metrics: dict[str, float] = {}
+    said: dict[str, NDArray[Any]] = {}
     for split, prefix in (("validation", "validation_"), ("test", "")):
         if split not in examples:
             continue
         logits = known.get(split)
         if logits is None:
             logits = predict(model, context, examples[split], inputs.collate)
+        said[split] = logits
         labels = np.asarray(examples[split].labels)
         if not np.isfinite(logits).all():
             raise TrainingFailure(
@@ -159,7 +165,7 @@ def _evaluate(
         metrics |= {f"{prefix}{name}": value for name, value in found.items()}
         matrix = scores.confusion_matrix(logits, labels, len(names))
         context.results(confusion_matrix=matrix, labels=names, split=split)
-    return metrics
+    return metrics, said
 
 
 def _report_baseline(

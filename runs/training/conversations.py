@@ -46,6 +46,7 @@ class Conversations:
     def __init__(self, context: Context, tokenizer: Any, max_length: int) -> None:
         self.context, self.tokenizer, self.max_length = context, tokenizer, max_length
         self.columns = context.spec.columns
+        self.kept: dict[str, list[int]] = {}  # {split: numbers of the rows that became examples}
         if not tokenizer.is_fast:
             raise TrainingFailure(
                 "model_unavailable",
@@ -58,6 +59,8 @@ class Conversations:
     def examples(self, split: str, rows: Dataset) -> Dataset:
         """Dataset of input_ids and labels; rows whose answer does not fit into max_length are left out, and counted."""
         made: dict[str, list[list[int]]] = {"input_ids": [], "labels": []}
+        kept: list[int] = []
+        self.kept[split] = kept
         cut = lost = hidden = 0
         for number in range(len(rows)):
             ids, labels, hidden_turns = self._tokens(split, number, self._row(rows, number))
@@ -69,6 +72,7 @@ class Conversations:
             if all(label == IGNORED for label in labels):
                 lost += 1
                 continue
+            kept.append(number)
             made["input_ids"].append(ids)
             made["labels"].append(labels)
         if cut:

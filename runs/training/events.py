@@ -40,6 +40,7 @@ FAILURE_CODES = (
     "worker_lost",
     "time_limit",
 )
+PREDICTIONS = "predictions.parquet"  # among a run's files: what its model says of the held-out rows
 
 
 class TrainingFailure(Exception):

@@ -8,13 +8,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from datasets import Dataset
+from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from transformers.trainer_utils import EvalLoopOutput
 from trl import SFTConfig, SFTTrainer
 
-from runs.training import distributed, methods
+from runs.training import distributed, methods, predictions
 from runs.training.base_models import local_folder
 from runs.training.context import Context
 from runs.training.conversations import IGNORED, Conversations, Sample
@@ -55,10 +57,18 @@ def train_language_model(task: Task, context: Context) -> None:
     model = methods.prepare(model, context, task_type="CAUSAL_LM")
     model = _fit(model, task, context, tokenizer, examples, scorer, answering)
     context.phase("evaluating", "Scoring the finished model")
-    metrics = scorer.of_splits(model, examples)
+    losses: dict[str, NDArray[np.float32]] = {}
+    metrics = scorer.of_splits(model, examples, losses)
+    split = "test" if "test" in losses else "validation"
+    read = rows[split].select(conversations.kept[split])
+    kept = predictions.write(context, split, read, predictions.of_losses(read, losses[split]))
     context.phase("packaging", "Writing the model folder")
     usage = task.usage_for(context.spec.columns)
-    package(context, model, Packaged(task, tokenizer, None, metrics, baseline, task.baseline_title, usage))
+    package(
+        context,
+        model,
+        Packaged(task, tokenizer, None, metrics, baseline, task.baseline_title, usage, beside=[kept]),
+    )
     context.events.write("done", metrics=metrics)
 
 
@@ -178,8 +188,11 @@ class Scorer:
     def __init__(self, context: Context, collate: Collator) -> None:
         self.context, self.collate = context, collate
 
-    def of(self, model: Any, rows: Dataset) -> dict[str, float]:
-        """{loss, perplexity}: the mean over the labelled tokens of all rows, in nats."""
+    def of(self, model: Any, rows: Dataset, losses: NDArray[np.float32] | None = None) -> dict[str, float]:
+        """{loss, perplexity}: the mean over the labelled tokens of all rows, in nats.
+
+        `losses` [rows] is filled with the mean of each row that this process reads.
+        """
         total, tokens = 0.0, 0.0
         was_training = model.training
         model.eval().to(device())
@@ -192,12 +205,14 @@ class Scorer:
                 if not counts:
                     continue
                 said = labels[:, 1:] != IGNORED
-                total += float(
-                    torch.nn.functional.cross_entropy(
-                        logits[said].float(), labels[:, 1:][said], reduction="sum"
-                    )
+                each = torch.nn.functional.cross_entropy(
+                    logits[said].float(), labels[:, 1:][said], reduction="none"
                 )
+                total += float(each.sum())
                 tokens += int(said.sum())
+                if losses is not None:
+                    sums = each.new_zeros(len(numbers)).index_add_(0, said.nonzero()[:, 0], each)
+                    losses[numbers] = (sums / said.sum(dim=1)).cpu().numpy()
         model.train(was_training)
         total, tokens = distributed.summed(total, tokens)
         loss = total / max(tokens, 1)
@@ -214,12 +229,24 @@ class Scorer:
             yield order[:size]
             order = order[size:]
 
-    def of_splits(self, model: Any, examples: dict[str, Dataset]) -> dict[str, float]:
-        """Plain for the test rows, with `validation_` in front for the validation rows."""
+    def of_splits(
+        self,
+        model: Any,
+        examples: dict[str, Dataset],
+        losses: dict[str, NDArray[np.float32]] | None = None,
+    ) -> dict[str, float]:
+        """Plain for the test rows, with `validation_` in front for the validation rows.
+
+        `losses` is filled with {split: mean loss of each row}.
+        """
         found: dict[str, float] = {}
         for split, prefix in (("validation", "validation_"), ("test", "")):
             if split in examples:
-                found |= {f"{prefix}{name}": value for name, value in self.of(model, examples[split]).items()}
+                each = np.full(len(examples[split]), np.nan, np.float32)
+                of_split = self.of(model, examples[split], each)
+                found |= {f"{prefix}{name}": value for name, value in of_split.items()}
+                if losses is not None:
+                    losses[split] = each
         if not all(math.isfinite(value) for value in found.values()):
             raise TrainingFailure(
                 "diverged",

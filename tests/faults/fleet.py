@@ -66,6 +66,7 @@ class Fleet(Cluster):
     storage_url: str = ""
     extra: dict[str, str] = field(default_factory=dict)
     real: bool = False
+    fills_up: bool = True  # whether a fault may submit runs to have something to hit
 
     def __post_init__(self) -> None:
         super().__init__(self.home, "" if self.real else shlex.join([sys.executable, str(SCRIPTED)]))

@@ -41,7 +41,7 @@ def kill_a_trainer(fleet: Fleet, chance: random.Random) -> bool:
 # -- killed ----------------------------------------------------------------------------------------
 @fault
 def trainer_killed(fleet: Fleet, chance: random.Random) -> None:
-    while not kill_a_trainer(fleet, chance):  # all runs have ended meanwhile
+    while not kill_a_trainer(fleet, chance) and fleet.fills_up:  # all runs have ended meanwhile
         fleet.keep_busy(chance)
 
 

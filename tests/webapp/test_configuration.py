@@ -156,7 +156,7 @@ def test_the_signing_key_is_made_once_and_private(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("url", "backend"),
-    [("s3://bucket/some/prefix", "S3Storage"), ("/srv/files", "FileSystemStorage")],
+    [("s3://bucket/some/prefix", "Bucket"), ("/srv/files", "FileSystemStorage")],
 )
 def test_storage_is_a_folder_or_a_bucket(tmp_path: Path, url: str, backend: str) -> None:
     assert backend in settings_with(tmp_path, "s.STORAGES['default']", STORAGE_URL=url)

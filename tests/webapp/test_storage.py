@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 import time
@@ -28,6 +29,7 @@ class FakeS3:
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.breaks_after: int | None = None  # bytes of an answer, then the connection is cut
         bucket = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -64,9 +66,25 @@ class FakeS3:
                         bucket.listing(prefix) if "delimiter" in query else bucket.all_below(prefix, query),
                     )
                 elif key in bucket.objects:
-                    self.answer(200, bucket.objects[key])
+                    self.part(bucket.objects[key])
                 else:
                     self.answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+
+            def part(self, data: bytes) -> None:
+                """The bytes from `Range` on, as far as `breaks_after` lets them come."""
+                span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+                start, end = (int(span[1]), int(span[2] or len(data) - 1)) if span else (0, len(data) - 1)
+                self.send_response(206 if span else 200)
+                self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
+                self.send_header("Content-Length", str(end - start + 1))
+                self.send_header("ETag", '"0"')
+                self.end_headers()
+                sent = memoryview(data)[start : end + 1]
+                if bucket.breaks_after is None:
+                    self.wfile.write(sent)
+                else:
+                    self.wfile.write(sent[: bucket.breaks_after])
+                    self.close_connection = True
 
             def do_DELETE(self) -> None:
                 bucket.objects.pop(self.key(), None)

@@ -32,7 +32,7 @@ PUBLIC = {
 }
 # Pages that belong to whoever looks, or that all signed-in people share: nothing of others is on them.
 SHARED = {
-    "overview", "api_docs", "uploads:collection", "datasets:list", "datasets:upload", "datasets:use_sample", "runs:list", "runs:new",
+    "overview", "api_docs", "uploads:collection", "datasets:list", "datasets:upload", "datasets:from_hub", "datasets:use_sample", "runs:list", "runs:new",
     "catalog:list", "catalog:hub", "catalog:add_hub_model", "catalog:add_folder",
     "accounts:sign_out", "accounts:profile", "accounts:save_profile", "accounts:set_password",
     "hosts:list", "hosts:detail", "hosts:points", "hosts:drain", "hosts:resume", "hosts:cost", "hosts:remove",
@@ -173,6 +173,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "/api/v1/runs/{run_id}/priority": {"data": {"priority": "high"}, "content_type": "application/json"},
     "/api/v1/runs/{run_id}/duplicate": {"data": {}, "content_type": "application/json"},
     "/api/v1/datasets/from-uploads": {"data": {"uploads": []}, "content_type": "application/json"},
+    "/api/v1/datasets/from-hub": {"data": {"dataset": "lab/reviews"}, "content_type": "application/json"},
     "/api/v1/datasets/{dataset_id}/files": {"data": {"file": b"text,label\na,b\n"}},
     "/api/v1/datasets": {"data": {"file": b"text,label\na,b\n"}},
     "/api/v1/storage/preview": {"data": {"run_days": 0}, "content_type": "application/json"},
@@ -185,7 +186,7 @@ def sent(theirs: Theirs, client: Client, method: str, path: str) -> Any:
     if method != "post" or path not in BODIES:
         return getattr(client, method)(theirs.path(path))
     body = {**BODIES[path], "data": dict(BODIES[path]["data"])}
-    if "dataset" in body["data"]:
+    if body["data"].get("dataset") == 0:
         body["data"]["dataset"] = theirs.dataset.pk
     if "uploads" in body["data"]:
         body["data"]["uploads"] = [str(theirs.upload.pk)]

@@ -8,30 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx2
 from django.conf import settings
 from django.core.cache import cache
-from huggingface_hub import HfApi, ModelInfo, get_session, hf_hub_download, hf_raise_for_status
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-)
+from huggingface_hub import ModelInfo, get_session, hf_hub_download, hf_raise_for_status
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
 from webapp.catalog.configs import LARGEST_CONFIG, Unusable, facts_of, read_config
 from webapp.catalog.folders import free_slug
 from webapp.catalog.models import BaseModel
+from webapp.hub import FAILURES, TIMEOUT_SECONDS, api, short
 
 FOUND = 12
-TIMEOUT_SECONDS = 4.0
-# The last three: an answer that is not a hub's, such as the page of a proxy.
-FAILURES = (
-    *(HfHubHTTPError, httpx2.HTTPError, OfflineModeIsEnabled, OSError, ValueError),
-    *(KeyError, TypeError, AttributeError),
-)
 UNREACHABLE = "No hub can be reached from here, so only models in this catalogue are shown."
 
 
@@ -73,10 +61,6 @@ def search(words: str) -> HubAnswer:
     return answer
 
 
-def _api() -> HfApi:
-    return HfApi(endpoint=settings.HF_ENDPOINT, library_name="tuneboard")
-
-
 def _ask(words: str) -> list[ModelInfo]:
     """One page of models. Not by `HfApi.list_models`, which has no time limit and tries five times over."""
     asked: dict[str, Any] = {
@@ -106,7 +90,7 @@ def add(repository: str, *, workspace: Any, revision: str | None = None) -> Base
     """List a hub's model in this workspace, pinned to the commit that is newest now; raises Unusable."""
     repository = repository.strip()
     try:
-        info = _api().model_info(repository, revision=revision, timeout=TIMEOUT_SECONDS, files_metadata=True)
+        info = api().model_info(repository, revision=revision, timeout=TIMEOUT_SECONDS, files_metadata=True)
         found = _hub_model(info)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
         if "config.json" not in sizes:
@@ -134,7 +118,7 @@ def add(repository: str, *, workspace: Any, revision: str | None = None) -> Base
     except HFValidationError:
         raise Unusable(f"{repository!r} is not a model's name; it looks like owner/name.") from None
     except FAILURES as error:
-        raise Unusable(f"The hub did not give {repository}: {_short(error)}") from error
+        raise Unusable(f"The hub did not give {repository}: {short(error)}") from error
     facts = facts_of(config, list(sizes))
     if known := BaseModel.objects.filter(
         workspace=workspace, source=BaseModel.Source.HUB, reference=repository, revision=info.sha
@@ -157,7 +141,3 @@ def add(repository: str, *, workspace: Any, revision: str | None = None) -> Base
         context_length=facts.context_length,
         image_size=facts.image_size,
     )
-
-
-def _short(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__

@@ -12,9 +12,9 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from webapp import storage
 from webapp.accounts.models import User
-from webapp.catalog.hub import FAILURES, TIMEOUT_SECONDS
 from webapp.catalog.models import BaseModel
 from webapp.catalog.starters import all_starters
+from webapp.hub import FAILURES, TIMEOUT_SECONDS
 
 NAME = "tokenizer.json"
 

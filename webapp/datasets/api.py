@@ -8,11 +8,11 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from ninja import File, Form, Query, Router, Schema
+from ninja import Field, File, Form, Query, Router, Schema
 from ninja.files import UploadedFile
 
 from webapp.api import ERRORS, MOST_ROWS, ApiError, require_editor
-from webapp.datasets import deleting, intake, samples
+from webapp.datasets import deleting, intake, samples, sources
 from webapp.datasets.models import Dataset
 
 router = Router(tags=["datasets"])
@@ -39,6 +39,7 @@ class DatasetOut(Schema):
     progress: ProgressOut | None
     content_hash: str | None
     files: list[dict[str, Any]]
+    source: dict[str, Any] | None = Field(None, description="where it comes from, if not from uploaded files")
 
 
 class DatasetsOut(Schema):
@@ -69,6 +70,7 @@ def described(dataset: Dataset) -> dict[str, Any]:
         else None,
         "content_hash": version.content_hash if version else None,
         "files": [{"name": f.name, "size": f.size, "sha256": f.sha256} for f in dataset.files.all()],
+        "source": sources.as_json(dataset),
     }
 
 

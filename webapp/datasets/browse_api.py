@@ -26,7 +26,7 @@ MOST = 200
 
 
 class RowOut(Schema):
-    """`row` counts from 1 in its split. A text over 65,536 characters is cut; a picture is {"picture": address}, a recording its name."""
+    """`row` counts from 1 in its split. A text over 65,536 characters is cut; a picture or mask is {"picture": address}, a recording its name."""
 
     row: int
     values: dict[str, Any]
@@ -116,7 +116,7 @@ def _values(version: DatasetVersion, dataset_id: int, split: str, row: Any, quer
             told[name] = [named(code, column.get("names") or []) for code in value]
         elif kind == "audio":
             told[name] = {"path": value["path"]}
-        elif kind == "image":
+        elif kind in {"image", "mask"}:
             address = reverse("api:row_picture", args=[dataset_id, split, row.number, number])
             told[name] = {"picture": f"{address}{query}"}
         else:

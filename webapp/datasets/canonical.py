@@ -16,11 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from webapp.datasets import masks, parquet_files
 from webapp.datasets.columns import Column
 from webapp.datasets.formats.common import ARROW_TYPES, BOX
 from webapp.datasets.formats.features import FEATURES, NOTES
 
 FORM = 1  # of the hash; raised when the same rows are to be told from earlier ones
+CHECKED = 1 << 40  # pixels: they were counted when the mask was read
 ROWS_AT_ONCE = 10_000  # in a row group, so that a trainer can read a part
 
 
@@ -39,7 +41,9 @@ def arrow_type(kind: str) -> pa.DataType:
 def schema_of(columns: list[Column]) -> pa.Schema:
     """Arrow schema with the features as metadata, and the kinds, which features do not always tell."""
     features = {column.name: _feature(column) for column in columns}
-    notes = {"kinds": {column.name: column.kind for column in columns}}
+    notes: dict[str, Any] = {"kinds": {column.name: column.kind for column in columns}}
+    if masks_named := {column.name: column.names for column in columns if column.kind == "mask"}:
+        notes["masks"] = masks_named
     metadata = {
         FEATURES: json.dumps({"info": {"features": features}}, ensure_ascii=False),
         NOTES: json.dumps(notes, ensure_ascii=False),
@@ -58,7 +62,7 @@ def _feature(column: Column) -> dict[str, Any]:
     match column.kind:
         case "label":
             return classes
-        case "image":
+        case "image" | "mask":
             return {"_type": "Image"}
         case "audio":
             return {"_type": "Audio"}
@@ -66,6 +70,8 @@ def _feature(column: Column) -> dict[str, Any]:
             return list_of({"role": value("string"), "content": value("string")})
         case "objects":
             return {"bbox": list_of(list_of(value("float32"))), "category": list_of(classes)}
+        case "answers":
+            return {"text": list_of(value("string")), "answer_start": list_of(value("int64"))}
         case "tokens":
             return list_of(value("string"))
         case "tags":
@@ -118,8 +124,19 @@ def counts_of(array: pa.Array, column: Column) -> np.ndarray[Any, np.dtype[np.in
         return np.bincount(
             np.append(found, len(column.names)).astype(np.int64), minlength=len(column.names) + 1
         )
+    if column.kind == "mask":
+        return _pixels(array, len(column.names))
     groups = len(column.names or column.values) + 1
     return np.bincount(group_of(array, column), minlength=groups)
+
+
+def _pixels(array: pa.Array, classes: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Pixels of each class in all masks; the last number is of those that do not count."""
+    found = np.zeros(256, np.int64)
+    for value in array:
+        if value.is_valid:
+            found += masks.counts(value["bytes"].as_py(), CHECKED)
+    return np.append(found[:classes], found[classes:].sum())
 
 
 def group_of(array: pa.Array, column: Column) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -138,7 +155,7 @@ class SplitWriter:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path, self.schema, self._digest = path, schema, RowDigest(len(schema))
-        self._writer = pq.ParquetWriter(path, schema, compression="snappy")
+        self._writer = pq.ParquetWriter(path, schema, **parquet_files.options(schema, "snappy"))
 
     def write(self, batch: pa.RecordBatch) -> None:
         if not batch.num_rows:
@@ -210,6 +227,9 @@ def content_hash(schema: pa.Schema, splits: dict[str, str]) -> str:
     """One hash of the columns, their classes, and the rows of each split."""
     features = json.loads(schema.metadata[FEATURES])["info"]["features"]
     said = {"form": FORM, "columns": [[name, features[name]] for name in schema.names], "splits": splits}
+    notes = json.loads(schema.metadata.get(NOTES, b"{}"))
+    if "masks" in notes:  # their classes stand in no feature
+        said["masks"] = notes["masks"]
     return hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 

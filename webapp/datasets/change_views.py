@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from django.contrib import messages
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST
 
@@ -14,7 +14,8 @@ from webapp.accounts.access import editor_required
 from webapp.datasets import changing, intake
 from webapp.datasets.browse_views import version_or_404
 from webapp.datasets.edits import Wrong
-from webapp.datasets.forms import AddFilesForm
+from webapp.datasets.edits.classes import CLASSED
+from webapp.datasets.forms import AddFilesForm, ClassesForm
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.datasets.versions import make_current
 from webapp.requests import Request
@@ -53,6 +54,35 @@ def use_version(request: Request, pk: int, number: int) -> HttpResponse:
     else:
         messages.error(request, "A new version is being made; wait until it is there.")
     return redirect("datasets:detail", pk)
+
+
+@require_http_methods(["GET", "POST"])
+@editor_required
+def classes(request: Request, pk: int, column: int) -> HttpResponse:
+    """Classes of a column, counted from 0, to be joined, dropped or capped; a box each."""
+    dataset, version = version_or_404(request, pk)
+    found = version.columns[column] if column < len(version.columns) else {}
+    if not found.get("names") or found["kind"] not in CLASSED:
+        raise Http404("There is no such column of classes.")
+    form = ClassesForm(found, request.POST if request.method == "POST" else None)
+    if request.method == "POST" and form.is_valid():
+        try:
+            changing.request_change(version, form.asked(), request.user)
+        except Wrong as error:
+            for field, message in error.fields.items():
+                form.add_error(field if field in form.fields else None, message)
+        except changing.Busy as error:
+            form.add_error(None, str(error))
+        else:
+            return redirect("datasets:detail", pk)
+    context = {
+        "dataset": dataset,
+        "version": version,
+        "column": found | {"number": column},
+        "form": form,
+        "version_query": "" if version.pk == dataset.version_id else f"?version={version.number}",
+    }
+    return render(request, "datasets/classes.html", context, status=422 if form.errors else 200)
 
 
 @require_http_methods(["GET", "POST"])

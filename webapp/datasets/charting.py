@@ -81,7 +81,7 @@ def _classes(column: dict[str, Any], splits: list[str]) -> Chart:
     if column["kind"] == "integer" and len(order) <= MOST_CLASSES:
         order = sorted(found, key=int)
     totals = {split: sum(counts[split].values()) for split in splits}
-    of = {"objects": "boxes", "tags": "tokens"}.get(column["kind"], "rows")
+    of = {"objects": "boxes", "tags": "tokens", "mask": "pixels"}.get(column["kind"], "rows")
     shown = order[:MOST_CLASSES]
     most = max((_share(counts[s].get(n, 0), totals[s]) for s in splits for n in shown), default=0.0) or 1.0
     room = WIDTH - NAMES - NUMBERS

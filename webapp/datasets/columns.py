@@ -55,7 +55,7 @@ class Column:
     @property
     def is_counted(self) -> bool:
         """Whether it is told how often each value stands in each split."""
-        return self.is_groups or self.kind in {"objects", "tags"}
+        return self.is_groups or self.kind in {"objects", "tags", "mask"}
 
 
 def quoted(name: str) -> str:
@@ -147,9 +147,7 @@ def _nested(
         return None
     column = Column(item.name, kind_of(item), total - there, names=class_names or [])
     if tally is not None:
-        column.facts = tally.facts()
-        if tally.names and not class_names:
-            column.names = tally.sorted(tally.names)
+        column.facts, column.names = tally.facts(), tally.named(column.names)
     if len(column.names) > MOST_CLASSES:
         raise Refused(
             "too_many_classes",

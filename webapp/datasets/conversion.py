@@ -21,6 +21,7 @@ from webapp.datasets.columns import Column, quoted
 from webapp.datasets.edits import all_edits
 from webapp.datasets.edits.facts import Facts
 from webapp.datasets.edits.plan import Parent, Plan, stage_parent
+from webapp.datasets.formats.common import is_by_name
 from webapp.datasets.limits import Limits
 from webapp.datasets.pictures import allow_pixels
 from webapp.datasets.problems import Problems, Refused, shown
@@ -141,12 +142,15 @@ def _check_asked(schema: pa.Schema, asked: dict[str, Any]) -> None:
 
 
 def _agreed_class_names(staged: list[Staged]) -> dict[str, list[str]]:
-    """Class names that files bring with them, where all files that have the column agree."""
+    """Class names that files bring with them: where numbers stand for them, only if all files that have the column agree."""
     found: dict[str, list[str]] = {}
     for name in {name for file in staged for name in file.class_names}:
-        lists = [file.class_names.get(name) for file in staged if name in file.schema.names]
-        if all(each == lists[0] for each in lists) and lists[0]:
+        having = [file for file in staged if name in file.schema.names]
+        lists = [file.class_names.get(name, []) for file in having]
+        if all(each == lists[0] for each in lists):
             found[name] = lists[0]
+        elif all(is_by_name(file.schema.field(name)) for file in having):
+            found[name] = list(dict.fromkeys(each for names in lists for each in names))
     return found
 
 

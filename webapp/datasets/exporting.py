@@ -24,12 +24,10 @@ from zipstream import ZIP_DEFLATED, ZIP_STORED, ZipStream
 from webapp import serving, storage
 from webapp.datasets import cells
 from webapp.datasets.canonical import ROWS_AT_ONCE
+from webapp.datasets.formats.apostrophes import escaped
 from webapp.datasets.models import DatasetVersion
 from webapp.datasets.reading import rows_of
 from webapp.datasets.shards import NotHere, Shard, shards_of
-
-# What a spreadsheet would run; with an apostrophe in front it is text (docs/datasets.md).
-RUN_BY_SPREADSHEETS = r"^[=+\-@\t\r]"
 
 
 class CannotExport(Exception):
@@ -166,7 +164,7 @@ def csv_of(version: DatasetVersion, split: str) -> Iterator[bytes]:
     has_header = False
     for table, features in _tables(version, split):
         columns = [_csv_column(table.column(name), features[name], kinds.get(name)) for name in kinds]
-        names = _harmless(pa.array(list(kinds), pa.string())).to_pylist()
+        names = escaped(pa.array(list(kinds), pa.string())).to_pylist()
         sink = io.BytesIO()
         options = pa_csv.WriteOptions(include_header=not has_header, quoting_style="needed")
         pa_csv.write_csv(pa.Table.from_arrays(columns, names=names), sink, options)
@@ -176,22 +174,14 @@ def csv_of(version: DatasetVersion, split: str) -> Iterator[bytes]:
 
 def _csv_column(values: Any, feature: Any, kind: str | None) -> Any:
     if isinstance(feature, dict) and feature.get("_type") == "ClassLabel":
-        return _harmless(pc.take(pa.array(feature["names"], pa.string()), values))
+        return escaped(pc.take(pa.array(feature["names"], pa.string()), values))
     if pa.types.is_nested(values.type):
         told = [
             None if value is None else json.dumps(plain(value, feature), ensure_ascii=False)
             for value in values.to_pylist()
         ]
-        return _harmless(pa.array(told, pa.string()))
-    return _harmless(values) if pa.types.is_string(values.type) else values
-
-
-def _harmless(texts: Any) -> Any:
-    return pc.if_else(
-        pc.match_substring_regex(texts, RUN_BY_SPREADSHEETS),
-        pc.binary_join_element_wise("'", texts, ""),
-        texts,
-    )
+        return escaped(pa.array(told, pa.string()))
+    return escaped(values) if pa.types.is_string(values.type) else values
 
 
 def jsonl_of(version: DatasetVersion, split: str) -> Iterator[bytes]:

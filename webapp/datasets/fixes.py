@@ -47,7 +47,7 @@ def fixes_of(problem: dict[str, Any], version: DatasetVersion) -> list[Fix]:
             return [Fix("Keep one of each", found)]
         case "conflicting_labels":
             return [Fix("Drop these rows", found)]
-        case "short_texts" | "missing_values" if column:
+        case "short_texts" | "missing_values" | "answers_elsewhere" if column:
             return [Fix("Drop these rows", found)]
         case "similar_labels" if column and len(problem.get("values") or []) > 1:
             kept, *others = problem["values"]

@@ -14,8 +14,9 @@ from django.db import transaction
 from django.db.models import Q
 
 from webapp import storage
-from webapp.datasets import suggestion
+from webapp.datasets import hub_fetch, sources, suggestion
 from webapp.datasets.claims import INSPECT, Claims, LeaseLost, over, scratch
+from webapp.datasets.hub_fetch import Report
 from webapp.datasets.intake import copy_upload
 from webapp.datasets.isolated import Crashed, convert_apart
 from webapp.datasets.models import Dataset
@@ -79,16 +80,19 @@ def _inspect(dataset: Dataset, claim: str, folder: Path) -> None:
     output = folder / "output"
     output.mkdir()
     report = CLAIMS.reporter(dataset.pk, claim)
-    order = order_of(_files(dataset, folder), dataset.request)
+    order = order_of(_files(dataset, folder, report), dataset.request)
     converted, problems = convert_apart(order, output, folder, report)
     if converted is None:
         _end_invalid(dataset.pk, claim, problems)
         return
     report("storing", 0, 0)
+    problems += [each.as_json() for each in sources.findings(dataset)]
     _end_ready(dataset, claim, converted | {"problems": problems}, output)
 
 
-def _files(dataset: Dataset, folder: Path) -> list[tuple[str, str]]:
+def _files(dataset: Dataset, folder: Path, report: Report) -> list[tuple[str, str]]:
+    if dataset.request.get("source", {}).get("kind") == "hub":
+        return hub_fetch.fetch(dataset.request["source"], folder / "hub", report)
     if dataset.sample:
         made_in = folder / "sample"
         made_in.mkdir()

@@ -12,7 +12,9 @@ from typing import Any
 from django.conf import settings
 from django.core.files import File
 from django.db import transaction
-from django.db.models import Max, Sum
+from django.db.models import BigIntegerField, Max, Sum
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast
 
 from webapp import storage
 from webapp.accounts.models import User, Workspace
@@ -20,7 +22,8 @@ from webapp.datasets import suggestion
 from webapp.datasets.claims import INSPECT, PATIENCE_SECONDS, in_seconds, publish
 from webapp.datasets.formats import all_extensions
 from webapp.datasets.models import Dataset, DatasetVersion, UploadedFile
-from webapp.datasets.uploading import ArrivedFile, IncomingFile
+from webapp.datasets.uploading import ArrivedFile, IncomingFile, KeptFile
+from webapp.templatetags.ui import size
 from webapp.uploads import quota, receiving
 from webapp.uploads.incoming import clean_name, incoming_folder
 
@@ -44,8 +47,12 @@ def create_dataset(
     files: Sequence[File[bytes]],
     name: str = "",
     request: dict[str, Any] | None = None,
+    source: dict[str, Any] | None = None,
 ) -> Dataset:
-    """Keep the files and have them inspected. Raises IntakeError; then nothing is kept."""
+    """Keep the files and have them inspected. Raises IntakeError; then nothing is kept.
+
+    `source`: where they come from (sources.py), if nobody uploaded them.
+    """
     asked = checked_request(request or {})
     check_files(workspace, files)
     names = [clean_name(file.name or "") for file in files]
@@ -57,7 +64,7 @@ def create_dataset(
                 workspace=workspace,
                 created_by=user,
                 name=title,
-                request=asked,
+                request={**asked, "source": source} if source else asked,
                 stage="waiting",
                 lease_until=in_seconds(PATIENCE_SECONDS),
             )
@@ -93,13 +100,22 @@ def create_of_uploads(
 
 
 def held_bytes(workspace: Workspace) -> int:
-    """What datasets of a workspace take, of its quota: files as they came, and their versions."""
+    """What datasets of a workspace take, of its quota: files as they came, versions, and what is being fetched."""
     files = UploadedFile.objects.filter(dataset__workspace=workspace).aggregate(all=Sum("size"))["all"]
     versions = DatasetVersion.objects.filter(dataset__workspace=workspace)
     once = versions.values("dataset", "content_hash").annotate(
         size=Max("size_bytes")
     )  # their files are shared
-    return (files or 0) + (once.aggregate(all=Sum("size"))["all"] or 0)
+    fetching = Dataset.objects.filter(workspace=workspace, status=Dataset.Status.INSPECTING)
+    coming = fetching.aggregate(all=Sum(Cast(KT("request__source__size"), BigIntegerField())))["all"]
+    return (files or 0) + (once.aggregate(all=Sum("size"))["all"] or 0) + (coming or 0)
+
+
+def size_refusal(workspace: Workspace, wanted: int) -> str:
+    """Why so many bytes cannot be taken from elsewhere, as a sentence; empty if they can."""
+    if wanted > settings.UPLOAD_MAX_BYTES:
+        return f"It has {size(wanted)}; this server takes up to {size(settings.UPLOAD_MAX_BYTES)} at once."
+    return quota.refusal(workspace, wanted)
 
 
 def publish_inspection(dataset: Dataset) -> None:
@@ -175,26 +191,26 @@ def keep_file(dataset: Dataset, file: File[bytes], name: str) -> UploadedFile:
         number += f"-{uuid.uuid4().hex[:8]}"
     extension = Path(name).suffix.lower()
     key = f"datasets/{dataset.pk}/uploads/{number}{extension if extension in all_extensions() else ''}"
-    if isinstance(file, ArrivedFile):
-        size, digest = file.upload.length, file.sha256
-        storage.copy(file.upload.key, key)
+    if isinstance(file, KeptFile):
+        length, digest = file.size or 0, file.sha256
+        storage.copy(file.key, key)
     elif isinstance(file, IncomingFile):
-        size, digest = file.size or 0, file.sha256
+        length, digest = file.size or 0, file.sha256
         storage.put(file.path, key, move=True)
     else:
         path = incoming_folder() / f"{dataset.pk}-{number}"
-        hashed, size = hashlib.sha256(), 0
+        hashed, length = hashlib.sha256(), 0
         try:
             with path.open("wb") as target:
                 for chunk in file.chunks(storage.CHUNK):
                     hashed.update(chunk)
-                    size += target.write(chunk)
+                    length += target.write(chunk)
             digest = hashed.hexdigest()
             storage.put(path, key, move=True)
         finally:
             path.unlink(missing_ok=True)
     kept: UploadedFile = UploadedFile.objects.create(
-        dataset=dataset, name=name, storage_key=key, size=size, sha256=digest
+        dataset=dataset, name=name, storage_key=key, size=length, sha256=digest
     )
     return kept
 

@@ -1,14 +1,16 @@
 """Pictures that strangers send: looked into, and made into what every reader shows in the same way.
 
-A picture that is upright, of eight bits and of one frame is kept byte for byte.
+A picture that is upright, of eight bits, of one frame and in a form that browsers show is kept byte for byte.
 """
 
 from __future__ import annotations
 
 import io
 import struct
+import threading
 import warnings
 import zlib
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,15 +18,26 @@ from PIL import ExifTags, Image, ImageOps
 
 from webapp.datasets import likeness
 
+# What is too large is refused here in words. For all threads, as `catch_warnings` is for one alone.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF")
 KEPT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}
+LARGE = 25_000_000  # pixels of a picture that is not decoded beside another one
 QUALITY = 95  # of JPEG that has to be written anew
 # What Pillow's readers raise for bytes that make no sense.
 ERRORS = (
     OSError, ValueError, SyntaxError, TypeError, IndexError, KeyError, AttributeError, OverflowError, EOFError,
     struct.error, zlib.error, Image.DecompressionBombError,
 )  # fmt: skip
-TURNED, ANIMATED, CONVERTED = "turned", "animated", "converted"
+_alone = threading.Lock()
+TURNED, ANIMATED, CONVERTED, REWRITTEN = "turned", "animated", "converted", "rewritten"
+HIDDEN_FORMATS = frozenset(("BMP", "TIFF"))  # that no browser, or not every one, shows
+NOTES = {
+    TURNED: "were taken with the camera on its side; they were turned upright.",
+    ANIMATED: "are animated or of several pages; the first picture of each was kept.",
+    CONVERTED: "were in 16 bits, CMYK or another form that models do not read; they were written anew in 8 bits.",
+    REWRITTEN: "were BMP or TIFF, which browsers do not show; they were written anew as PNG, with the same pixels.",
+}
 
 
 class Unreadable(Exception):
@@ -58,9 +71,7 @@ def size_of(data: bytes, most: int) -> tuple[int, int]:
 
 def _open(data: bytes, most: int) -> Image.Image:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            picture = Image.open(io.BytesIO(data), formats=FORMATS)
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise _too_large(most) from error
     except ERRORS as error:
@@ -76,6 +87,16 @@ def _too_large(most: int) -> Unreadable:
     return Unreadable(f"has more than {most:,} pixels", "Make it smaller: models look at far fewer pixels.")
 
 
+def is_usual(data: bytes, most: int) -> bool:
+    """Whether the head of a picture tells of nothing that would have it written anew; raises Unreadable."""
+    with _open(data, most) as picture:
+        try:
+            animated = picture.format != "MPO" and bool(getattr(picture, "is_animated", False))
+        except ERRORS:
+            return False
+        return picture.mode in KEPT_MODES and picture.format not in HIDDEN_FORMATS and not animated
+
+
 def cleaned(data: bytes, most: int, annotated: tuple[int, int] | None = None) -> Clean:
     """A picture read to its end; raises Unreadable.
 
@@ -84,7 +105,8 @@ def cleaned(data: bytes, most: int, annotated: tuple[int, int] | None = None) ->
     """
     with _open(data, most) as picture:
         try:
-            return _cleaned(picture, data, annotated)
+            with _alone if picture.width * picture.height > LARGE else nullcontext():
+                return _cleaned(picture, data, annotated)
         except ERRORS as error:
             raise Unreadable(
                 "is cut off or damaged", "Copy it again from where it comes from, or take it out."
@@ -101,6 +123,8 @@ def _cleaned(picture: Image.Image, data: bytes, annotated: tuple[int, int] | Non
     notes = [note for note, so in ((ANIMATED, animated), (TURNED, turned)) if so]
     if picture.mode not in KEPT_MODES:
         notes.append(CONVERTED)
+    if kind in HIDDEN_FORMATS:
+        notes.append(REWRITTEN)
     if not notes and not marked:
         likeness.draft(picture)
         picture.load()

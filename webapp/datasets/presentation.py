@@ -8,6 +8,7 @@ from typing import Any
 from django.urls import reverse
 
 from webapp.datasets.charting import Chart, chart_of
+from webapp.datasets.edits.classes import CLASSED
 from webapp.datasets.fixes import Fix, fixes_of
 from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.datasets.rows import LARGEST_RECORDING
@@ -19,11 +20,13 @@ KIND_ICONS = {
     "float": "percentage",
     "boolean": "check",
     "image": "photo",
+    "mask": "layers-intersect",
     "audio": "volume",
     "objects": "box",
     "tokens": "list",
     "tags": "tags",
     "messages": "messages",
+    "answers": "question-mark",
     "json": "code",
 }
 
@@ -32,6 +35,7 @@ KIND_ICONS = {
 class ShownColumn:
     """A column with its facts as words."""
 
+    number: int  # from 0
     name: str
     kind: str
     icon: str
@@ -39,6 +43,7 @@ class ShownColumn:
     facts: tuple[tuple[str, Any], ...]  # (what, number or text)
     chart: Chart | None
     undrawn: bool  # it would have a chart, were its version made anew
+    has_classes: bool  # which can be joined or left out
 
 
 @dataclass(frozen=True)
@@ -47,20 +52,21 @@ class Cell:
 
     kind: str
     value: Any
-    source: str = ""  # picture below boxes
+    source: str = ""  # picture below boxes, or mask
+    below: str = ""  # picture below a mask
     sound: str = ""
 
     @property
     def nested(self) -> bool:
         """Whether templates/datasets/media.html shows it."""
-        return self.kind in {"audio", "objects", "tags"}
+        return self.kind in {"audio", "objects", "tags", "mask", "answers"}
 
 
 def shown_columns(version: DatasetVersion) -> list[ShownColumn]:
-    return [_column(column, version.splits) for column in version.columns]
+    return [_column(number, column, version.splits) for number, column in enumerate(version.columns)]
 
 
-def _column(column: dict[str, Any], splits: dict[str, int]) -> ShownColumn:
+def _column(number: int, column: dict[str, Any], splits: dict[str, int]) -> ShownColumn:
     facts: list[tuple[str, Any]] = []
     if chars := column.get("chars"):
         facts += [("characters, typically", chars["p50"]), ("longest", chars["max"])]
@@ -73,6 +79,8 @@ def _column(column: dict[str, Any], splits: dict[str, int]) -> ShownColumn:
         facts.append(("classes" if column["kind"] == "label" else "different", column["distinct"]))
     chart = chart_of(column, splits)
     return ShownColumn(
+        number=number,
+        has_classes=bool(column.get("names")) and column["kind"] in CLASSED,
         name=column["name"],
         kind=column["kind"],
         icon=KIND_ICONS.get(column["kind"], "columns"),
@@ -106,6 +114,9 @@ def _media_facts(column: dict[str, Any]) -> list[tuple[str, Any]]:
             ("most", items["max"]),
             ("in all", items["total"]),
         ]
+    if column["kind"] == "mask" and "counts" in column:
+        counted = column["counts"].values()
+        facts.append(("pixels of classes", sum(sum(each.values()) for each in counted)))
     if column.get("names") and column["kind"] != "label":
         facts.append(("classes", len(column["names"])))
     return facts
@@ -146,16 +157,20 @@ def _cell(version: DatasetVersion, row: int, index: int, value: Any) -> Cell:
         plays = value["size"] <= LARGEST_RECORDING
         address = reverse("datasets:recording", args=[version.dataset_id, "train", row, index])
         return Cell(kind, value, sound=f"{address}{query}" if plays else "")
-    if kind == "objects":
-        picture = value["picture"]
+    if kind in {"objects", "mask"}:
         return Cell(
             kind,
             value,
-            source=f"{reverse('datasets:picture', args=[version.dataset_id, picture])}{query}"
-            if picture
-            else "",
+            source=_address(version, value["picture"]),
+            below=_address(version, value.get("below", "")),
         )
     return Cell(kind, value)
+
+
+def _address(version: DatasetVersion, picture: str) -> str:
+    """Of a picture of the first rows; empty where there is none."""
+    address = reverse("datasets:picture", args=[version.dataset_id, picture]) if picture else ""
+    return f"{address}?version={version.number}" if address else ""
 
 
 def split_story(version: DatasetVersion) -> str:

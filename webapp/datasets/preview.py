@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from webapp.datasets import pictures, recordings, showing
+from webapp.datasets import masks, pictures, recordings, showing
 from webapp.datasets.columns import Column
 from webapp.datasets.findings.personal import masked
 
@@ -70,6 +70,10 @@ class Preview:
                 return {"seconds": round(found.seconds, 2), "size": len(value["bytes"])}
             case "objects":
                 return showing.boxes(value, column.names) | self._below(row)
+            case "answers":
+                return self._answers(row, value)
+            case "mask":
+                return self._mask(row, value["bytes"], column, index)
             case "tokens":
                 return cut(" ".join(token or "" for token in value))
             case "tags":
@@ -85,6 +89,21 @@ class Preview:
         name = f"{len(self._rows)}-{column}"
         (self._folder / name).write_bytes(data)
         return {"picture": name, "size": len(data)}
+
+    def _mask(self, row: dict[str, Any], data: bytes, column: Column, index: int) -> dict[str, Any]:
+        """What is laid over the row's picture, that picture as `below`, and what the hues mean."""
+        below = self._below(row)
+        width, height = masks.size_of(data) or (0, 0)
+        shown = self._picture(masks.laid_over(data, column.names), index)
+        legend = masks.legend(data, column.names)
+        return {**shown, "below": below["picture"], "width": width, "height": height, **legend}
+
+    def _answers(self, row: dict[str, Any], value: dict[str, Any]) -> dict[str, Any]:
+        context = showing.context_column([{"name": c.name, "kind": c.kind} for c in self._columns])
+        told = showing.answers(value, row.get(context))
+        for each in told["answers"]:
+            each |= {part: masked(each[part]) for part in ("before", "text", "after")}
+        return told
 
     def _below(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row's first picture, which boxes lie on: {"picture", "width", "height"}."""

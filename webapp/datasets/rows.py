@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from webapp import storage
-from webapp.datasets import pictures, showing
+from webapp.datasets import masks, pictures, showing
 from webapp.datasets.models import DatasetVersion
 from webapp.datasets.preview import MOST_MESSAGES, MOST_PIXELS, content_type
 
@@ -18,7 +18,7 @@ LONGEST = 4_000  # characters of a value
 LARGEST_PICTURE = 1 << 20  # bytes; it stands in the page itself
 LARGEST_RECORDING = 20 << 20  # bytes; a page does not play larger ones
 MOST_TO_READ = 256 << 20  # bytes of a row group whose pictures and recordings are read, too
-HEAVY = {"image", "audio"}
+HEAVY = {"image", "mask", "audio"}
 AT_ONCE = 64
 
 
@@ -138,6 +138,10 @@ def _value(
             value = {"column": columns.index(spec), "size": size, "plays": size <= LARGEST_RECORDING}
         case "objects":
             value = showing.boxes(value, names) | _below(row, columns)
+        case "answers":
+            value = showing.answers(value, row.get(showing.context_column(columns)))
+        case "mask":
+            value = _mask(value["bytes"] or b"", names) | {"below": _below(row, columns)["source"]}
         case "tokens":
             value = _cut(" ".join(token or "" for token in value))
         case "tags":
@@ -158,6 +162,17 @@ def _below(row: dict[str, Any], columns: list[dict[str, Any]]) -> dict[str, Any]
     except pictures.Unreadable:  # Pillow's own limit here is not that of the process that converts
         source, width, height = "", 0, 0
     return {"source": source, "width": width, "height": height}
+
+
+def _mask(data: bytes, names: list[str]) -> dict[str, Any]:
+    """{"source": what is laid over the picture, "width", "height", "classes", "hidden"}"""
+    width, height = masks.size_of(data) or (0, 0)
+    return {
+        **_picture(masks.laid_over(data, names)),
+        "width": width,
+        "height": height,
+        **masks.legend(data, names),
+    }
 
 
 def _picture(data: bytes) -> dict[str, Any]:

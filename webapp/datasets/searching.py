@@ -33,6 +33,7 @@ WORDS = {
     "text": "{column}",
     "json": "{column}",
     "tokens": "array_to_string({column}, ' ')",
+    "answers": "array_to_string({column}.text, chr(10))",
     "messages": "array_to_string(list_transform({column}, lambda said: said.content), chr(10))",
 }
 
@@ -92,6 +93,17 @@ def condition(columns: Sequence[dict[str, Any]], text: str, value: tuple[str, An
     return Condition(" AND ".join(f"({part})" for part in parts), tuple(parameters))
 
 
+@contextmanager
+def turn(seconds: float = SECONDS) -> Iterator[None]:
+    """Waits until this process may look through rows; raises Busy if that takes longer than `seconds`."""
+    if not AT_ONCE.acquire(timeout=max(0.0, seconds)):
+        raise Busy("Others are searching just now. Try again in a few seconds.")
+    try:
+        yield
+    finally:
+        AT_ONCE.release()
+
+
 class Search:
     """A search over the files of a split, whose rows are counted from 0."""
 
@@ -149,17 +161,15 @@ class Search:
 
     @contextmanager
     def _database(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        if not AT_ONCE.acquire(timeout=max(0.0, self.until - time.monotonic())):
-            raise Busy("Others are searching just now. Try again in a few seconds.")
-        try:
-            with tempfile.TemporaryDirectory(prefix="search-") as scratch:
-                database = connect(Path(scratch), *self.paths, memory=MEMORY)
-                try:
-                    yield database
-                finally:
-                    database.close()
-        finally:
-            AT_ONCE.release()
+        with (
+            turn(self.until - time.monotonic()),
+            tempfile.TemporaryDirectory(prefix="search-") as scratch,
+        ):
+            database = connect(Path(scratch), *self.paths, memory=MEMORY)
+            try:
+                yield database
+            finally:
+                database.close()
 
     def _numbers(
         self, database: duckdb.DuckDBPyConnection, shard: int, first: int, last: int, rest: str

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 COLOURS = 10  # classes `hue-0` to `hue-9` of the style sheet
 MOST_BOXES = 200
 MOST_TOKENS = 300
+MOST_ANSWERS = 6
+LONGEST_ANSWER = 400  # characters
+AROUND = 80  # characters of the context on either side
+CONTEXTS = ("context", "passage", "paragraph", "document", "text")
 
 
 def cut(text: str, longest: int) -> str:
@@ -31,6 +36,37 @@ def boxes(value: dict[str, Any], names: list[str]) -> dict[str, Any]:
         if len(box) == 4
     ]
     return {"boxes": found, "hidden": max(0, len(pairs) - MOST_BOXES)}
+
+
+def context_column(columns: Sequence[Mapping[str, Any]]) -> str:
+    """The name of the text that answers stand in; empty if there is none."""
+    texts = [column["name"] for column in columns if column["kind"] == "text"]
+    return next((name for usual in CONTEXTS for name in texts if name.lower() == usual), "")
+
+
+def answers(value: dict[str, Any], context: str | None) -> dict[str, Any]:
+    """{"answers": [{"before", "text", "after", "stands"}], "hidden"}: each answer once, with what is around it.
+
+    An answer that does not stand in the context where it says is told without what is around it.
+    """
+    pairs = dict.fromkeys(zip(value["answer_start"] or [], value["text"] or [], strict=False))
+    found = []
+    for start, text in list(pairs)[:MOST_ANSWERS]:
+        told, text = cut(text or "", LONGEST_ANSWER), text or ""
+        end = (start or 0) + len(text)
+        if context is None or start is None or start < 0 or context[start:end] != text:
+            found.append({"before": "", "text": told, "after": "", "stands": False})
+            continue
+        before, after = context[max(0, start - AROUND) : start], context[end : end + AROUND]
+        found.append(
+            {
+                "before": f"{'…' if start > AROUND else ''}{before}",
+                "text": told,
+                "after": f"{after}{'…' if end + AROUND < len(context) else ''}",
+                "stands": True,
+            }
+        )
+    return {"answers": found, "hidden": max(0, len(pairs) - MOST_ANSWERS)}
 
 
 def entities(tags: list[int], tokens: list[str] | None, names: list[str]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from webapp.datasets import layouts
+from webapp.datasets import layouts, parquet_files
 from webapp.datasets.archives import is_archive, unpack
 from webapp.datasets.formats import parallel, recognise
 from webapp.datasets.formats.common import JSON_FIELD, MAX_COLUMNS, Opened, Source, is_settled, kind_of
@@ -140,13 +140,19 @@ def staged_of(source: Source, opened: Opened, split: str, problems: Problems) ->
     path = source.scratch / "rows.parquet"
     rows = 0
     kinds = {item.name: kind_of(item) for item in opened.schema}
-    tallies = {name: TALLIES[kind](source.limits) for name, kind in kinds.items() if kind in TALLIES}
-    with pq.ParquetWriter(path, opened.schema, compression="lz4", use_dictionary=True) as writer:
+    tallies = {
+        name: opened.tallies.get(name) or TALLIES[kind](source.limits)
+        for name, kind in kinds.items()
+        if kind in TALLIES
+    }
+    with pq.ParquetWriter(path, opened.schema, **parquet_files.options(opened.schema, "lz4")) as writer:
         for batch in opened.batches:
             if batch.num_rows:
                 _tally(tallies, kinds, batch, source, opened.first_row + rows)
                 rows += batch.num_rows
                 writer.write_batch(batch, row_group_size=batch.num_rows)
+    if opened.finish is not None:
+        opened.finish(path)
     if not rows:
         raise Refused("no_rows", "The file has no rows of data.", "Add rows of examples.", file=source.name)
     return Staged(

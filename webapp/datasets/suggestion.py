@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 MOST_CLASSES = 1000
+MADE_FOR = frozenset(("answers", "mask"))  # kinds that a dataset is about, where it has one
 MOST_NUMBER_CLASSES = 100  # of a column of whole numbers that is taken for a label
 
 
@@ -18,6 +19,10 @@ class RoleLike(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def help(self) -> str: ...
     @property
     def kinds(self) -> tuple[str, ...]: ...
     @property
@@ -52,6 +57,8 @@ class PlainRole:
     name: str
     kinds: tuple[str, ...]
     usual_names: tuple[str, ...]
+    title: str = ""  # what no page shows of it is not written down
+    help: str = ""
 
 
 _registered: dict[str, TaskNeeds] = {}
@@ -119,6 +126,8 @@ def suggest(
             if found is None:
                 continue
             mapping, named = found
+            if not task and not asked and not _answers_used(columns, mapping):
+                continue
             # Named as usual counts most, then how much of the dataset is used, then the task's own order.
             score = 10 * named / len(roles) + 2 * len(roles) - 0.1 * number
             if best is None or score > best[0]:
@@ -129,6 +138,12 @@ def suggest(
                 }
                 best = (score, suggested)
     return best[1] if best else {}
+
+
+def _answers_used(columns: Sequence[ColumnLike], mapping: dict[str, str]) -> bool:
+    """Whether what such a dataset was made for has a role: a question with its text alone is no example of anything."""
+    made_for = {column.name for column in columns if column.kind in MADE_FOR}
+    return not made_for or bool(made_for & set(mapping.values()))
 
 
 def _matched(

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from webapp.datasets import pictures, recordings
+from webapp.datasets import masks, pictures, recordings
 from webapp.datasets.limits import Limits
 from webapp.datasets.pictures import Unreadable
 
@@ -49,10 +49,9 @@ class Tally:
         """What pages and API tell of the column."""
         return {}
 
-    @staticmethod
-    def sorted(names: set[str]) -> list[str]:
-        """The names of the classes in the order of their numbers."""
-        return sorted(names)
+    def named(self, given: list[str]) -> list[str]:
+        """The names of the classes in the order of their numbers; first those that are `given`."""
+        return given + sorted(self.names - set(given))
 
 
 class PictureTally(Tally):
@@ -82,6 +81,53 @@ class PictureTally(Tally):
         if not len(sizes):
             return {}
         return {"width": _spread(sizes[:, 0]), "height": _spread(sizes[:, 1])}
+
+
+class MaskTally(PictureTally):
+    kind = "mask"
+
+    def __init__(self, limits: Limits) -> None:
+        super().__init__(limits)
+        self.highest = -1  # class of any pixel
+        self.unknown: dict[str, Any] = {}
+
+    def add(self, array: pa.Array) -> None:
+        for place, value in enumerate(array):
+            if value.is_valid:
+                try:
+                    pixels = masks.counts(value["bytes"].as_py() or b"", self.limits.image_pixels)
+                except Unreadable as error:
+                    raise BadValue(place, error) from error
+                self.sizes.extend(masks.size_of(value["bytes"].as_py()) or (0, 0))
+                self.highest = max(self.highest, *np.flatnonzero(pixels[: masks.IGNORED]), -1)
+
+    @property
+    def count(self) -> int:
+        """Masks so far."""
+        return len(self.sizes) // 2
+
+    def note_unknown(self, file: str, sha256: str, values: list[int]) -> None:
+        """A mask that had values without a name; `sha256` is of what is kept of it."""
+        if not self.unknown:
+            self.unknown = {"file": file, "sha256": sha256, "values": [], "count": 0}
+        self.unknown["values"] = sorted({*self.unknown["values"], *values})
+        self.unknown["count"] += 1
+
+    def join(self, other: Tally) -> None:
+        super().join(other)
+        assert isinstance(other, MaskTally)
+        self.highest = max(self.highest, other.highest)
+        if other.unknown:
+            count = self.unknown.get("count", 0)
+            self.note_unknown(other.unknown["file"], other.unknown["sha256"], other.unknown["values"])
+            self.unknown["count"] = count + other.unknown["count"]
+
+    def named(self, given: list[str]) -> list[str]:
+        """Classes without a name are called by their numbers."""
+        return given + [str(number) for number in range(len(given), int(self.highest) + 1)]
+
+    def facts(self) -> dict[str, Any]:
+        return super().facts() | ({"unknown": self.unknown} if self.unknown else {})
 
 
 class RecordingTally(Tally):
@@ -141,6 +187,21 @@ class TokensTally(ListTally):
     kind = "tokens"
 
 
+class AnswersTally(ListTally):
+    kind = "answers"
+
+    def add(self, array: pa.Array) -> None:
+        texts, starts = pc.struct_field(array, "text"), pc.struct_field(array, "answer_start")
+        counts = [pc.fill_null(pc.list_value_length(lists), 0) for lists in (texts, starts)]
+        uneven = pc.not_equal(*counts)
+        if pc.any(uneven, min_count=0).as_py():
+            hint = "Write one answer_start for each text."
+            raise BadValue(
+                pc.index(uneven, True).as_py(), Unreadable("has not as many positions as answers", hint)
+            )
+        super().add(texts.filter(pc.is_valid(array)))
+
+
 class TagsTally(ListTally):
     kind = "tags"
 
@@ -148,10 +209,10 @@ class TagsTally(ListTally):
         super().add(array)
         self.names |= set(pc.unique(array.drop_null().flatten()).to_pylist())
 
-    @staticmethod
-    def sorted(names: set[str]) -> list[str]:
+    def named(self, given: list[str]) -> list[str]:
         """Outside first, then entity by entity, its beginning before its inside."""
-        return sorted(names, key=lambda name: (name != "O", name.partition("-")[2] or name, name))
+        others = self.names - set(given)
+        return given + sorted(others, key=lambda name: (name != "O", name.partition("-")[2] or name, name))
 
 
 class ObjectsTally(ListTally):
@@ -195,7 +256,7 @@ def _spread(values: np.ndarray[Any, Any]) -> dict[str, Any]:
 TALLIES: dict[str, type[Tally]] = {
     each.kind: each
     for each in (
-        PictureTally, RecordingTally, TokensTally, TagsTally, ObjectsTally,
+        PictureTally, MaskTally, RecordingTally, TokensTally, TagsTally, ObjectsTally, AnswersTally,
     )
 }  # fmt: skip
 

@@ -49,12 +49,19 @@ class IncomingFile(UploadedFile):  # type: ignore[type-arg]
         self.path.unlink(missing_ok=True)
 
 
-class ArrivedFile(File):  # type: ignore[type-arg]
-    """An upload that came piece by piece and is whole. Its bytes are not opened: storage names them anew."""
+class KeptFile(File):  # type: ignore[type-arg]
+    """A file that storage has already, under `key`. Its bytes are not opened: storage names them anew."""
+
+    def __init__(self, key: str, name: str, size: int, sha256: str) -> None:
+        super().__init__(None, name)
+        self.key, self.size, self.sha256 = key, size, sha256
+
+
+class ArrivedFile(KeptFile):
+    """An upload that came piece by piece and is whole; it counted against the quota before it came."""
 
     def __init__(self, upload: Upload) -> None:
-        super().__init__(None, upload.name)
-        self.upload, self.size, self.sha256 = upload, upload.length, upload.sha256
+        super().__init__(upload.key, upload.name, upload.length, upload.sha256)
 
 
 class TooLarge(StopUpload):

@@ -11,9 +11,9 @@ from django.views.decorators.http import require_GET, require_http_methods, requ
 
 from webapp import storage
 from webapp.accounts.access import editor_required
-from webapp.datasets import deleting, intake, samples, suggestion
+from webapp.datasets import deleting, intake, samples, sources, suggestion
 from webapp.datasets.exporting import offered
-from webapp.datasets.forms import RenameForm, UploadForm
+from webapp.datasets.forms import HubForm, RenameForm, UploadForm
 from webapp.datasets.listing import DatasetFilter
 from webapp.datasets.models import Change, Dataset, DatasetVersion
 from webapp.datasets.presentation import found_problems, shown_columns, shown_rows, split_story
@@ -76,15 +76,23 @@ def upload(request: Request) -> HttpResponse:
                     form.add_error(field if field in form.fields else None, message)
             else:
                 return redirect("datasets:detail", dataset.pk)
+    return upload_page(request, form, HubForm())
+
+
+def upload_page(request: Request, form: UploadForm, hub_form: HubForm) -> HttpResponse:
+    """Both ways to a new dataset, with what was wrong with one of them."""
     chosen = set(request.POST.getlist("upload"))
     mine = list(receiving.uploads_of(request.user, request.workspace))
     context = {
         "form": form,
+        "hub_form": hub_form,
         "arrived": [each for each in mine if each.is_whole and str(each.pk) in chosen],
         "unfinished": [each for each in mine if str(each.pk) not in chosen],
         "quota": quota.quota_of(request.workspace),
     }
-    return render(request, "datasets/upload.html", context, status=422 if form.errors else 200)
+    return render(
+        request, "datasets/upload.html", context, status=422 if form.errors or hub_form.errors else 200
+    )
 
 
 def _made(request: Request, form: UploadForm) -> Dataset:
@@ -141,7 +149,10 @@ def progress(request: Request, pk: int) -> HttpResponse:
     if unchanged := not_modified(request, tag):
         return unchanged
     context = {**_shown(dataset, dataset.version), **shown_lengths(dataset.version, request.user)}
-    return tagged(render(request, "datasets/detail.html#progress", context), tag)
+    response = tagged(render(request, "datasets/detail.html#progress", context), tag)
+    if not context["is_under_way"]:  # there is more on the page now: what can be done with a version
+        response["HX-Refresh"] = "true"
+    return response
 
 
 def _shown(dataset: Dataset, version: DatasetVersion | None) -> dict[str, object]:
@@ -156,9 +167,12 @@ def _shown(dataset: Dataset, version: DatasetVersion | None) -> dict[str, object
         "is_current": is_current,
         "version_query": f"?version={version.number}" if version and not is_current else "",
         "versions": versions if len(versions) > 1 else [],
+        "is_under_way": dataset.status == Dataset.Status.INSPECTING
+        or (change is not None and change.status == Change.Status.WAITING),
         "change": change if change and change.status != Change.Status.DONE else None,
         "problems": found_problems(dataset, version),
         "files": dataset.files.order_by("pk"),
+        "source": sources.shown(dataset),
         "tag": tag_of(dataset),
         "columns": shown_columns(version) if version else [],
         "rows": shown_rows(version) if version else [],

@@ -7,6 +7,7 @@ restart, or where the next piece goes to another process, the file is read again
 from __future__ import annotations
 
 import hashlib
+import queue
 import threading
 import uuid
 from collections import OrderedDict
@@ -16,6 +17,7 @@ from webapp import storage
 from webapp.uploads.models import Upload
 
 REMEMBERED = 1000
+AHEAD = 4  # pieces that wait to be counted
 
 _running: OrderedDict[uuid.UUID, tuple[int, Any]] = OrderedDict()
 _lock = threading.Lock()
@@ -37,6 +39,30 @@ def keep(upload: Upload, offset: int, running: Any) -> None:
         _running.move_to_end(upload.pk)
         while len(_running) > REMEMBERED:
             _running.popitem(last=False)
+
+
+class Beside:
+    """Counts a hash in a thread of its own, while the same bytes are written."""
+
+    def __init__(self, running: Any) -> None:
+        self._running = running
+        self._waiting: queue.Queue[bytes | None] = queue.Queue(AHEAD)
+        self._thread = threading.Thread(target=self._work, name="digest", daemon=True)
+        self._thread.start()
+
+    def update(self, data: bytes) -> None:
+        """Soon. Waits while too many pieces are not counted yet."""
+        self._waiting.put(data)
+
+    def end(self) -> Any:
+        """The hash of all that it was given; nothing can be added."""
+        self._waiting.put(None)
+        self._thread.join()
+        return self._running
+
+    def _work(self) -> None:
+        while (data := self._waiting.get()) is not None:
+            self._running.update(data)
 
 
 def forget(upload: Upload) -> None:

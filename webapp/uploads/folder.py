@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 
 from webapp import storage
 from webapp.uploads.models import Upload
 from webapp.uploads.stores import Gone, Moved, Writer
+
+SYNC_BYTES = 32 << 20
 
 
 class Folder:
@@ -37,12 +40,16 @@ class Folder:
 
 
 class _FileWriter:
+    """Has the disk write while more comes in, so that little is left to wait for at the end."""
+
     def __init__(self, upload: Upload, offset: int) -> None:
         try:
             self._file = storage.existing_path(upload.key).open("r+b", buffering=0)
         except FileNotFoundError as error:
             raise Gone from error
-        self.offset = offset
+        self.offset = self._begun = offset  # as far as the disk was told to write
+        self._syncing: threading.Thread | None = None
+        self._failed: OSError | None = None  # an error of the disk is told once, so it is kept
 
     def append(self, data: bytes) -> None:
         descriptor = self._file.fileno()
@@ -60,8 +67,22 @@ class _FileWriter:
                 view = view[written:]
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+        if self.offset - self._begun >= SYNC_BYTES and not (self._syncing and self._syncing.is_alive()):
+            self._begun = self.offset
+            self._syncing = threading.Thread(target=self._sync, name="sync", daemon=True)
+            self._syncing.start()
+
+    def _sync(self) -> None:
+        try:
+            os.fdatasync(self._file.fileno())
+        except OSError as error:
+            self._failed = error
 
     def close(self) -> int:
         with self._file:
+            if self._syncing is not None:
+                self._syncing.join()
+            if self._failed is not None:
+                raise self._failed
             os.fsync(self._file.fileno())
         return self.offset

@@ -91,8 +91,10 @@ def current(upload: Upload) -> Upload:
 
 def receive(upload: Upload, offset: int, body: Iterable[bytes]) -> Upload:
     """Append what comes, as far as it comes. Raises Moved, Gone, or storage's error; what arrived stays."""
-    running = digests.take(upload, offset)
     writer = store().writer(upload, offset)
+    known = digests.take(upload, offset)
+    running = digests.Beside(known) if known is not None else None
+    complete = False
     noted = time.monotonic()
     try:
         for piece in body:
@@ -102,13 +104,14 @@ def receive(upload: Upload, offset: int, body: Iterable[bytes]) -> Upload:
             if time.monotonic() - noted > NOTE_SECONDS:
                 noted = time.monotonic()
                 _note(upload, writer.offset)
-    except BaseException:
-        running = None  # it may have seen more, or less, than what was kept
-        raise
+        complete = True
     finally:
-        end = writer.close()
-        if running is not None:
-            digests.keep(upload, end, running)
+        try:
+            end = writer.close()
+        finally:
+            counted = running.end() if running is not None else None
+        if counted is not None and complete:  # else it may have seen more, or less, than what was kept
+            digests.keep(upload, end, counted)
     return _ended(upload, end)
 
 

@@ -30,6 +30,7 @@ class Packaged:
     baseline_title: str
     usage: str  # Python that loads the model and uses it
     note: str = ""  # what else one should know
+    beside: Sequence[Path] = ()  # files that go along as they are
 
 
 def package(context: Context, model: Any, packaged: Packaged) -> None:
@@ -51,6 +52,8 @@ def package(context: Context, model: Any, packaged: Packaged) -> None:
             "baseline": {"title": packaged.baseline_title, **packaged.baseline},
         },
     )
+    for path in packaged.beside:
+        path.replace(folder / path.name)
     (folder / "README.md").write_text(model_card(context, packaged), encoding="utf-8")
     to_disk(folder)
     files = [

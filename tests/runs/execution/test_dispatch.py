@@ -89,7 +89,7 @@ def test_a_duty_that_fails_keeps_no_other_from_its_turn(monkeypatch: pytest.Monk
     broken.__name__ = "reap"
     monkeypatch.setattr(dispatch, "reap", broken)
     monkeypatch.setattr(dispatch, "publish_waiting", lambda: done.append("publish"))
-    monkeypatch.setattr(dispatch, "requeue_due", lambda: done.append("inspections"))
+    monkeypatch.setattr(dispatch.inspection, "requeue_due", lambda: done.append("inspections"))
     for name in ("release_due", "release_followers", "move_up"):
         monkeypatch.setattr(dispatch, name, lambda name=name: done.append(name))
     dispatch.dispatch_once()

@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub.constants
 import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
 
+from tests.webapp.datasets import fake_hub
 from webapp import storage
-from webapp.accounts.models import Membership, User, Workspace
+from webapp.accounts.models import ApiToken, Membership, User, Workspace
+from webapp.datasets import hub_fetch
 from webapp.datasets.conversion import Order, convert_files
 from webapp.datasets.inspection import run_inspection
 from webapp.datasets.intake import create_dataset
@@ -133,3 +137,41 @@ def stored_files() -> list[str]:
     root = storage.local_path("")
     assert root is not None
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def hub(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[fake_hub.FakeDatasets]:
+    running = fake_hub.FakeDatasets()
+    settings.HF_ENDPOINT = running.url
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub_fetch, "PAUSE_SECONDS", 0.01)
+    yield running
+    running.close()
+
+
+@pytest.fixture
+def script(user: User, workspace: Workspace) -> Client:
+    return Client(headers={"Authorization": f"Bearer {ApiToken.issue(user, workspace, 'test')[1]}"})
+
+
+@pytest.fixture
+def browser(user: User) -> Client:
+    client = Client()
+    client.force_login(user)
+    return client
+
+
+Fetched = Callable[..., Dataset]
+
+
+@pytest.fixture
+def fetched(script: Client) -> Fetched:
+    """Ask by the API and do what a worker does."""
+
+    def run(dataset: str = "lab/reviews", **said: Any) -> Dataset:
+        answer = script.post(fake_hub.URL, {"dataset": dataset, **said}, "application/json")
+        assert answer.status_code == 201, answer.content
+        run_inspection(answer.json()["id"], "test")
+        return Dataset.objects.get(pk=answer.json()["id"])
+
+    return run

@@ -231,7 +231,9 @@ def test_pictures_come_by_an_address_of_their_own(client: Client, pictures: Data
         assert answer.content == picture(place)
         assert answer["Content-Type"] == "image/png" and answer["X-Content-Type-Options"] == "nosniff"
         assert "sandbox" in answer["Content-Security-Policy"]
-    assert client.get(sources[5]).status_code == 404, "BMP: no browser is given what may be anything"
+    made = client.get(sources[5])
+    assert made["Content-Type"] == "image/png", "a BMP is kept as PNG"
+    assert Image.open(io.BytesIO(made.content)).tobytes() == bytes([5]) * 64
 
 
 @pytest.mark.parametrize("place", ["train/0/0", "train/39/0", "train/1/1", "train/1/9", "dev/1/0"])

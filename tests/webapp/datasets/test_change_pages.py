@@ -154,3 +154,34 @@ def test_scripts_change_datasets_too(user: User, workspace: Workspace, inspected
     added = client.post(f"{base}/files?split=test", {"file": more})
     assert added.status_code == 202 and finish().status == Change.Status.DONE
     assert client.get(f"{base}/rows?version=1").status_code == 200
+
+
+def test_classes_are_changed_on_a_page_of_their_own(client: Client, inspected: Inspected) -> None:
+    dataset = inspected(("animals.csv", animals()))
+    assert f"/datasets/{dataset.pk}/classes/1/" in page(client, dataset)
+    address = f"/datasets/{dataset.pk}/classes/1/"
+    seen = client.get(address).content.decode()
+    assert all(name in seen for name in ANIMALS)
+    assert client.get(f"/datasets/{dataset.pk}/classes/0/").status_code == 404  # texts
+    assert client.get(f"/datasets/{dataset.pk}/classes/9/").status_code == 404
+    nothing = client.post(address, {"merge": "1", "into": "canine"})
+    assert nothing.status_code == 422 and "Say one class at least" in nothing.content.decode()
+    unknown = client.post(address, {"merge": "1", "into": "canine", "labels": ["7"]})
+    assert unknown.status_code == 422
+    uncapped = client.post(address, {"cap": "1", "most": ""})
+    assert uncapped.status_code == 422 and "how many rows" in uncapped.content.decode()
+    assert client.post(address, {"merge": "1", "into": "canine", "labels": ["1", "2"]}).status_code == 302
+    finish()
+    assert "Joined “dog” and “fox” with “canine”" in page(client, dataset)
+    assert client.post(address, {"drop": "1", "labels": ["0"]}).status_code == 302
+    assert finish().asked["labels"] == ["cat"]
+
+
+def test_a_row_that_is_looked_at_can_be_dropped(client: Client, inspected: Inspected) -> None:
+    dataset = inspected(("animals.csv", animals()))
+    seen = page(client, dataset, "?split=train&row=3")
+    (asked,) = [
+        part.split('">')[0] for part in seen.split('value="')[1:] if part.startswith('{"op": "drop_rows"')
+    ]
+    client.post(f"/datasets/{dataset.pk}/changes/?version=1", {"change": asked})
+    assert finish().asked == {"op": "drop_rows", "split": "train", "rows": [3]}

@@ -94,7 +94,7 @@ def test_spoken_digits_play_on_their_page(
     dataset = inspected(shared_data / "spoken-digits.zip")
     html = page(client, dataset)
     address = reverse("datasets:recording", args=[dataset.pk, "train", 1, 0])
-    assert f'src="{address}"' in html and "<audio" in html and "8,000" in html
+    assert f'src="{address}?version=1"' in html and "<audio" in html and "8,000" in html
     whole = client.get(address)
     assert whole["Content-Type"] == "audio/wav" and whole.content.startswith(b"RIFF")
     assert whole["X-Content-Type-Options"] == "nosniff" and "sandbox" in whole["Content-Security-Policy"]

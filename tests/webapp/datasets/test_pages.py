@@ -105,12 +105,13 @@ def test_a_poll_costs_nothing_while_nothing_changes_and_ends_with_the_inspection
     dataset = samples.use_sample("handwritten-digits", workspace, user)
     address = reverse("datasets:progress", args=[dataset.pk])
     first = client.get(address)
-    assert "every 1s" in first.content.decode()
+    assert "every 1s" in first.content.decode() and "HX-Refresh" not in first
     assert client.get(address, headers={"HX-PTag": first["HX-PTag"]}).status_code == 304
     run_inspection(dataset.pk, "test")
     last = client.get(address, headers={"HX-PTag": first["HX-PTag"]})
     assert last.status_code == 200
     assert "hx-trigger" not in last.content.decode()
+    assert last["HX-Refresh"] == "true"  # the page has more now: downloads, files to add
 
 
 def test_pictures_are_served_as_pictures_and_nothing_else(

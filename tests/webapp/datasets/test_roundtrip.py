@@ -144,6 +144,27 @@ def test_files_from_before_kinds_were_noted_are_read_with_those_of_their_version
     assert told(again) == told(first) and again.content_hash == first.content_hash
 
 
+def test_files_can_be_added_to_those_of_a_version(convert: Any) -> None:
+    """Their classes are the same by name, and new ones stand behind those that there are."""
+
+    def added(stored_as: str, name: str, data: bytes) -> Any:
+        upload = UPLOADS[stored_as]
+        convert((upload[0], upload[1]))
+        return convert(*stored(convert), (name, data))
+
+    tags = added("words and tags", "train-more.conll", b"Bonn B-LOC\nor O\nUno B-ORG\n\n" * 5)
+    assert tags.columns[1]["names"] == ["O", "B-LOC", "B-PER", "I-PER", "B-ORG"]
+    photos = {f"x{n}.png": picture(n) for n in range(4)}
+    said = {
+        "images": [{"id": n, "file_name": f"x{n}.png"} for n in range(4)],
+        "annotations": [{"image_id": n, "category_id": 5, "bbox": [1, 1, 2, 5]} for n in range(4)],
+        "categories": [{"id": 5, "name": "bee"}],
+    }
+    boxes = added("boxes", "train.zip", zipped({"a.json": json.dumps(said).encode(), **photos}))
+    assert boxes.columns[1]["names"] == ["ape", "zebra", "bee"] and boxes.rows == 13
+    assert not [each for each in boxes.problems if each["code"] == "mixed_types"]
+
+
 def noted(table: pa.Table, kinds: dict[str, str], features: Any = None) -> bytes:
     target = io.BytesIO()
     metadata = {"tuneboard": json.dumps({"kinds": kinds})}

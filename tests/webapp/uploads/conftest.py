@@ -66,8 +66,8 @@ def user(workspace: Workspace) -> User:
 @pytest.fixture(autouse=True)
 def no_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     """No worker runs in these tests."""
-    for module in ("intake", "inspection"):
-        monkeypatch.setattr(f"webapp.datasets.{module}.publish", lambda pk: True)
+    for module in ("intake", "claims"):
+        monkeypatch.setattr(f"webapp.datasets.{module}.publish", lambda *_: True)
 
 
 @pytest.fixture

@@ -77,16 +77,7 @@ class MultipartS3(FakeS3):
 
             def do_GET(self) -> None:  # noqa: N802
                 asked = self.asked()
-                span = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-                if span and (data := bucket.objects.get(self.key())) is not None:
-                    start, end = int(span[1]), int(span[2] or len(data) - 1)
-                    self.send_response(206)
-                    self.send_header("Content-Range", f"bytes {start}-{end}/{len(data)}")
-                    self.send_header("Content-Length", str(len(data[start : end + 1])))
-                    self.send_header("ETag", '"0"')
-                    self.end_headers()
-                    self.wfile.write(data[start : end + 1])
-                elif "uploadId" not in asked:
+                if "uploadId" not in asked:
                     super().do_GET()
                 elif (held := bucket.parts.get(asked["uploadId"])) is None:
                     self.lost()

@@ -186,6 +186,25 @@ def test_a_full_disk_says_so_and_the_upload_goes_on_once_there_is_room(
     assert stored(address) == CSV
 
 
+def test_a_disk_that_fails_while_more_comes_in_is_told_at_the_end(
+    folder: Path, tus: Tus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import os
+
+    def fails(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")  # of blocks that were promised, as on network disks
+
+    address = tus.announce(len(CSV))
+    monkeypatch.setattr("webapp.uploads.folder.SYNC_BYTES", 1)
+    monkeypatch.setattr(os, "fdatasync", fails)
+    answer = tus.send(address, 0, CSV)
+    assert answer.status_code == 507 and "disk is full" in answer.json()["error"]["message"]
+    monkeypatch.undo()
+    kept = tus.offset(address)
+    assert kept == len(CSV) and stored(address) == CSV
+    assert tus.ask("HEAD", address)["Repr-Digest"]
+
+
 # -- who ------------------------------------------------------------------------------------------
 def test_others_of_the_workspace_do_not_touch_it(folder: Path, tus: Tus, workspace: Workspace) -> None:
     other = User.objects.create_user("bob")

@@ -56,6 +56,8 @@ class DropFound(Edit):
             column = need_column(facts, asked["column"])
             if asked["code"] == "short_texts" and column["kind"] != "text":
                 raise Wrong(column=f"“{column['name']}” has no texts.")
+            if asked["code"] == "answers_elsewhere" and column["kind"] != "answers":
+                raise Wrong(column=f"“{column['name']}” has no answers.")
             if asked["code"].startswith("personal_") and column["kind"] not in personal.KINDS:
                 raise Wrong(column=f"“{column['name']}” has no texts.")
 
@@ -72,7 +74,14 @@ class DropFound(Edit):
 
 
 LEAKS = ("leakage", "near_leakage", "similar_leakage", "picture_leakage")
-OF_A_COLUMN = ("short_texts", "missing_values", "personal_email", "personal_telephone", "personal_card")
+OF_A_COLUMN = (
+    "short_texts",
+    "missing_values",
+    "personal_email",
+    "personal_telephone",
+    "personal_card",
+    "answers_elsewhere",
+)
 # {code of a finding: which rows go}
 WHAT = {
     "leakage": "to train on that {split} has, too",
@@ -89,5 +98,6 @@ WHAT = {
     "personal_email": "with an e-mail address in “{column}”",
     "personal_telephone": "with a telephone number in “{column}”",
     "personal_card": "with a card number in “{column}”",
+    "answers_elsewhere": "whose “{column}” do not stand where they say",
 }
 EDITS = (DropRows(), DropFound())

@@ -11,12 +11,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 
 from webapp.datasets.limits import Limits
 from webapp.datasets.problems import Problems, Refused
+
+if TYPE_CHECKING:
+    from webapp.datasets.tallies import Tally
 
 MAX_COLUMNS = 1000
 BATCH_BYTES = 32 << 20  # about what a batch weighs, so that memory does not depend on the file
@@ -25,6 +28,7 @@ RESERVED = {"file_row_number"}  # DuckDB's own column beside those of a Parquet 
 HEAD_BYTES_TEXT = 256 << 10  # characters that the dialect of a text file is found from
 MAX_ROW_BYTES = 16 << 20  # of a text file; more is a mistake, such as a quote that is never closed
 
+ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int64()))])
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])  # and audio
 BOX = pa.list_(pa.float32())  # x, y, width, height in pixels
@@ -44,8 +48,11 @@ ARROW_TYPES: dict[str, pa.DataType] = {
     "json": pa.string(),
     "audio": IMAGE,
     "tags": pa.list_(pa.string()),
+    "mask": IMAGE,
+    "answers": ANSWERS,
 }
-NESTED = frozenset(("image", "audio", "messages", "objects", "tokens", "tags"))  # not for DuckDB to look into
+# Not for DuckDB to look into.
+NESTED = frozenset(("image", "mask", "audio", "messages", "objects", "tokens", "tags", "answers"))
 JSON_FIELD = {b"kind": b"json"}  # metadata of a string field that holds JSON
 SETTLED_FIELD = {b"kind": b"text", b"settled": b"yes"}
 
@@ -68,6 +75,11 @@ def settled_text(name: str) -> pa.Field:
 
 def is_settled(item: pa.Field) -> bool:
     return bool(item.metadata == SETTLED_FIELD)
+
+
+def is_by_name(item: pa.Field) -> bool:
+    """Whether the classes of a column stand there by their names, and not by numbers."""
+    return kind_of(item) in {"tags", "objects"}
 
 
 # Called with rows or bytes done, and how many there are.
@@ -106,6 +118,12 @@ class Opened:
     textual: bool = False  # the file knows only text: numbers are recognised later, over all rows
     class_names: dict[str, list[str]] = field(default_factory=dict)  # of columns that hold class numbers
     first_row: int = 1  # as an editor or a viewer counts the first row of data
+    tallies: dict[str, Tally] = field(
+        default_factory=dict
+    )  # by column, where the format notes things of its own
+    finish: Callable[[Path], None] | None = (
+        None  # called with the scratch Parquet of all rows, which it may change
+    )
     details: dict[str, object] = field(default_factory=dict)  # what was found out, such as the delimiter
 
 

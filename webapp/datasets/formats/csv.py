@@ -17,6 +17,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from webapp.datasets.formats.apostrophes import Apostrophes, unescaped_names
 from webapp.datasets.formats.common import (
     HEAD_BYTES_TEXT,
     MAX_ROW_BYTES,
@@ -105,7 +106,7 @@ class Csv(Format):
         return 0.6 if extension in self.extensions else 0.2
 
     def open(self, source: Source, problems: Problems) -> Opened:
-        plain = plain_text(source, problems, bounded=True)
+        plain = plain_text(source, problems)
         with plain.path.open(encoding="utf-8", errors="replace", newline="") as opened:
             head = opened.read(HEAD_BYTES_TEXT)
         told = SEPARATOR_LINE.match(head)  # Excel's own hint, which stands above the header
@@ -116,7 +117,8 @@ class Csv(Format):
         rows = [row for row in _sample_rows(rows_text, dialect) if row]
         has_header = source.has_header if source.has_header is not None else guess_header(rows)
         if has_header and rows:
-            names = unique_names([cell.strip() for cell in rows[0]], source, problems)
+            named = unescaped_names([cell.strip() for cell in rows[0]])
+            names = unique_names(named, source, problems)
             check_column_count(len(names), source)
         else:
             names = [f"column_{number}" for number in range(1, dialect.columns + 1)]
@@ -129,9 +131,11 @@ class Csv(Format):
                 file=source.name,
                 row=above,
             )
+        apostrophes = Apostrophes(source.name, problems)
         return Opened(
             schema=pa.schema([(name, pa.string()) for name in names]),
-            batches=_read(source, plain, dialect, names, above, problems),
+            batches=apostrophes.watch(_read(source, plain, dialect, names, above, problems)),
+            finish=apostrophes.take_off,
             textual=True,
             first_row=above + 1,
             details={

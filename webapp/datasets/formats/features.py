@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-NOTES = b"tuneboard"  # key of the schema's metadata: {"kinds": {column: kind}}
+NOTES = b"tuneboard"  # key of the schema's metadata: {"kinds": {column: kind}, "masks": {column: names of classes}}
 FEATURES = b"huggingface"
 MOST_NAMES = 1000
 
@@ -28,7 +28,8 @@ class Said:
 
 def said_of(schema: pa.Schema, kinds: dict[str, str] | None = None) -> dict[str, Said]:
     """{column as the schema calls it: what is said of it}. `kinds`: known from elsewhere, where no note says them."""
-    features, noted = _features(schema), {**(kinds or {}), **_noted_kinds(schema)}
+    features, noted = _features(schema), {**(kinds or {}), **_noted(schema, "kinds", str)}
+    of_masks = _noted(schema, "masks", list)
     has_tags = any(_tag_names(features.get(item.name)) is not None for item in schema)
     found = {}
     for item in schema:
@@ -36,6 +37,8 @@ def said_of(schema: pa.Schema, kinds: dict[str, str] | None = None) -> dict[str,
         settled = kind in FITS and FITS[kind](item.type)
         if not settled:
             kind = _kind_of(feature, item.type, has_tags)
+        if kind == "mask":
+            feature = {"_type": "ClassLabel", "names": of_masks.get(item.name)}
         found[item.name] = Said(kind, settled, _names_of(feature, kind))
     return found
 
@@ -95,10 +98,11 @@ def _features(schema: pa.Schema) -> dict[str, Any]:
     return features if isinstance(features, dict) else {}
 
 
-def _noted_kinds(schema: pa.Schema) -> dict[str, str]:
+def _noted(schema: pa.Schema, what: str, of: type) -> dict[str, Any]:
+    """Our note of something of each column, where it is of the type that it is to be."""
     try:
-        kinds = json.loads((schema.metadata or {})[NOTES])["kinds"]
-        return {name: kind for name, kind in kinds.items() if isinstance(kind, str)}
+        said = json.loads((schema.metadata or {})[NOTES])[what]
+        return {name: value for name, value in said.items() if isinstance(value, of)}
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
 
@@ -148,6 +152,13 @@ def is_messages(held: pa.DataType) -> bool:
     return texts >= {"role", "content"} or texts >= {"from", "value"}
 
 
+def is_answers(held: pa.DataType) -> bool:
+    """A struct of two lists: text, and answer_start."""
+    if not pa.types.is_struct(held) or {member.name for member in held} != {"text", "answer_start"}:
+        return False
+    return is_texts(held.field("text").type) and is_numbers(held.field("answer_start").type)
+
+
 FITS = {
     "text": is_text,
     "json": is_text,
@@ -157,8 +168,10 @@ FITS = {
     "boolean": pa.types.is_boolean,
     "image": is_media,
     "audio": is_media,
+    "mask": is_media,
     "messages": is_messages,
     "objects": is_objects,
     "tokens": is_texts,
     "tags": is_numbers,
+    "answers": is_answers,
 }

@@ -17,7 +17,10 @@ from webapp.datasets.problems import Problems, Refused, shown
 
 CHUNK = 1 << 16
 BLANK = re.compile(r"[ \t\r\n]*")
-NAMED_LIST = re.compile(rb'\{\s*"[^"\\]{0,200}"\s*:\s*\[\s*\{')
+# An object with a list of objects in it, behind a few values such as SQuAD's version.
+NAMED_LIST = re.compile(
+    rb'\{\s*("[^"\\]{0,200}"\s*:\s*("[^"\\]{0,200}"|[-+.\w]{1,50})\s*,\s*){0,20}"[^"\\]{0,200}"\s*:\s*\[\s*\{'
+)
 UNFINISHED = 32  # characters before the end of the buffer: an error there may be the end of what was read
 
 

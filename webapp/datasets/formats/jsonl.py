@@ -26,9 +26,13 @@ from webapp.datasets.formats.common import (
     Opened,
     Source,
     check_column_count,
+    field_of,
+    settled_text,
     unique_names,
 )
 from webapp.datasets.formats.json_document import entries, is_document
+from webapp.datasets.formats.squad import TEXTS, as_answers, squad_shape
+from webapp.datasets.formats.tagged import TaggedWords
 from webapp.datasets.formats.text import Plain, head_as_text, looks_like_text, plain_text
 from webapp.datasets.problems import Problems, Refused, shown
 
@@ -55,7 +59,7 @@ class Seen:
             return next(iter(self.kinds), "empty")
         if self.kinds <= {"integer", "float"}:
             return "float"
-        return "json" if self.kinds & {"json", "messages"} else "text"
+        return "json" if self.kinds & {"json", "messages", "answers"} else "text"
 
 
 class JsonLines(Format):
@@ -74,11 +78,13 @@ class JsonLines(Format):
         return 0.0
 
     def open(self, source: Source, problems: Problems) -> Opened:
-        file = _File(source, plain_text(source, problems))
+        file = _File(source, plain_text(source, problems, long_lines=True))
         seen: dict[str, Seen] = {}
         rows = first = 0
+        tagged = TaggedWords()
         for number, row in file.rows(problems):
             rows += 1
+            tagged.look(row)
             first = first or number
             for key, value in row.items():
                 if key not in seen:
@@ -109,9 +115,15 @@ class JsonLines(Format):
                     row=found.mixed_at,
                     column=names[key],
                 )
-        fields = [_field(names[key], found.kind) for key, found in seen.items()]
+        kinds = {key: found.kind for key, found in seen.items()} | tagged.kinds()
+        has_answers = "answers" in kinds.values()
+        fields = [
+            settled_text(names[key])
+            if has_answers and kind == "text" and key.lower() in TEXTS
+            else _field(names[key], kind)
+            for key, kind in kinds.items()
+        ]
         schema = pa.schema(fields)
-        kinds = {key: found.kind for key, found in seen.items()}
         return Opened(
             schema,
             _batches(file, schema, kinds, rows),
@@ -127,9 +139,11 @@ class _File:
         self.source, self.plain = source, plain
         self.is_list = is_document(plain)
         self.unit = "entry" if self.is_list else "line"
-        self.shape = next((shape_of(row) for _, row in self._written(None)), None)
-        asked = self.shape and self.shape.consumes & source.asked
-        if asked or not source.conversations:  # someone wants the columns as they are
+        first = next((row for _, row in self._written(None)), {})
+        self.shape = squad_shape(first)
+        if self.shape is None and source.conversations:  # else someone wants the columns as they are
+            self.shape = shape_of(first)
+        if self.shape and self.shape.consumes & source.asked:
             self.shape = None
 
     def rows(self, problems: Problems | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -171,6 +185,8 @@ def _see(seen: Seen, key: str, value: Any, number: int, file: _File) -> None:
 def _field(name: str, kind: str) -> pa.Field:
     if kind == "json":
         return pa.field(name, pa.string(), metadata=JSON_FIELD)
+    if kind == "tags":
+        return field_of(name, kind)
     return pa.field(name, pa.null() if kind == "empty" else ARROW_TYPES[kind])
 
 
@@ -233,7 +249,9 @@ def _kind_of(value: Any) -> str:
         return "float"
     if isinstance(value, str):
         return "text"
-    return "messages" if as_messages(value) else "json"
+    if as_messages(value):
+        return "messages"
+    return "answers" if as_answers(value) else "json"
 
 
 def _batches(file: _File, schema: pa.Schema, kinds: dict[str, str], rows: int) -> Iterator[pa.RecordBatch]:
@@ -269,6 +287,11 @@ def _value(value: Any, kind: str) -> Any:
         return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode()
     if kind == "float":
         return float(value) if math.isfinite(value) else None
+    if kind in {"tokens", "tags"}:
+        return [_value(text, "text") for text in value]
+    if kind == "answers":
+        answers = as_answers(value)
+        return answers and {**answers, "text": [_value(text, "text") for text in answers["text"]]}
     if kind == "messages":
         messages = as_messages(value)
         return messages and [{key: _value(said, "text") for key, said in each.items()} for each in messages]

@@ -12,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from webapp.datasets import pictures
 from webapp.datasets.formats.chat import as_messages
 from webapp.datasets.formats.common import (
+    ANSWERS,
     BOX,
     IMAGE,
     JSON_FIELD,
@@ -29,7 +31,8 @@ from webapp.datasets.formats.common import (
     settled_text,
     unique_names,
 )
-from webapp.datasets.formats.features import Said, is_media, is_messages, said_of
+from webapp.datasets.formats.features import Said, is_answers, is_media, is_messages, said_of
+from webapp.datasets.formats.squad import TEXTS
 from webapp.datasets.problems import Problems, Refused
 
 MAGIC = b"PAR1"
@@ -93,7 +96,7 @@ class Known:
                 raise Refused(
                     f"bad_{kind_of(field)}",
                     f"“{field.name}” in row {row:,} {bad.why}.",
-                    "Write the file again with what its schema says, or leave the column out.",
+                    f"{bad.hint} Leave the column out if it is not meant to be used.",
                     file=source.name,
                     row=row,
                     column=field.name,
@@ -106,6 +109,7 @@ def known_columns(schema: pa.Schema, source: Source, problems: Problems) -> Know
     names = unique_names(schema.names, source, problems)
     said = said_of(schema, source.kinds)
     fields, conversions, class_names = [], [], {}
+    has_answers = any(is_answers(item.type) for item in schema)
     for place, (name, item) in enumerate(zip(names, schema, strict=True)):
         about = said.get(item.name, Said())
         converted = _conversion(item.type, about)
@@ -117,8 +121,13 @@ def known_columns(schema: pa.Schema, source: Source, problems: Problems) -> Know
                 column=name,
             )
             continue
-        fields.append(converted[0].with_name(name))
-        conversions.append((place, converted[1]))
+        found, convert = converted[0].with_name(name), converted[1]
+        if kind_of(found) == "image" and not about.settled:
+            convert = _cleaned(convert, source, name, problems)
+        if has_answers and found.type == pa.string() and name.lower() in TEXTS:
+            found = settled_text(name)
+        fields.append(found)
+        conversions.append((place, convert))
         if about.names:
             class_names[name] = about.names
     if not fields:
@@ -185,6 +194,8 @@ def _by_type(kind: pa.DataType) -> tuple[pa.Field, Convert] | None:
         return pa.field("", IMAGE), _image_of_bytes
     if is_media(kind):
         return pa.field("", IMAGE), _media
+    if is_answers(kind):
+        return pa.field("", ANSWERS), _answers
     if is_messages(kind):
         return pa.field("", MESSAGES), _messages
     if types.is_nested(kind) and not _holds_binary(kind):
@@ -229,6 +240,40 @@ def _media(array: pa.Array) -> pa.Array:
     return pa.StructArray.from_arrays([data, path], fields=list(IMAGE), mask=pc.is_null(data))
 
 
+def _cleaned(convert: Convert, source: Source, name: str, problems: Problems) -> Convert:
+    """Pictures that no browser shows, or models do not read, are written anew; the rest stays byte for byte."""
+
+    def clean(array: pa.Array) -> pa.Array:
+        values = convert(array)
+        changed: dict[int, bytes] = {}
+        for place, value in enumerate(values):
+            data = value["bytes"].as_py() if value.is_valid else b""
+            try:
+                if not data or pictures.is_usual(data, source.limits.image_pixels):
+                    continue
+                made = pictures.cleaned(data, source.limits.image_pixels)
+            except pictures.Unreadable as error:
+                raise BadCell(place, error.why, error.hint) from error
+            changed[place] = made.data
+            for note in made.notes:
+                problems.warn(
+                    note,
+                    f"Pictures in “{name}” {pictures.NOTES[note]}",
+                    file=source.name,
+                    column=name,
+                )
+        if not changed:
+            return values
+        data = pa.array(
+            [changed.get(n, each) for n, each in enumerate(values.field("bytes").to_pylist())], pa.binary()
+        )
+        return pa.StructArray.from_arrays(
+            [data, values.field("path")], fields=list(IMAGE), mask=pc.is_null(values)
+        )
+
+    return clean
+
+
 def _messages(array: pa.Array) -> pa.Array:
     rows = (
         as_messages([_written(each) for each in row if each is not None]) if row else None
@@ -243,6 +288,12 @@ def _written(said: dict[str, Any]) -> dict[str, str]:
     return {name: (said[name] or "").replace("\0", "") for name in known}
 
 
+def _answers(array: pa.Array) -> pa.Array:
+    texts = _tokens(pc.struct_field(array, "text"))
+    starts = pc.struct_field(array, "answer_start").cast(ANSWERS.field("answer_start").type)
+    return pa.StructArray.from_arrays([texts, starts], fields=list(ANSWERS), mask=pc.is_null(array))
+
+
 def _json(array: pa.Array) -> pa.Array:
     def written(value: Any) -> str | None:
         return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
@@ -254,9 +305,11 @@ def _json(array: pa.Array) -> pa.Array:
 class BadCell(Exception):
     """A value that is not what the schema says, by its place in the batch: `why` as the end of a sentence."""
 
-    def __init__(self, place: int, why: str) -> None:
+    def __init__(
+        self, place: int, why: str, hint: str = "Write the file again with what its schema says."
+    ) -> None:
         super().__init__(why)
-        self.place, self.why = place, why
+        self.place, self.why, self.hint = place, why, hint
 
 
 def _written_json(array: pa.Array) -> pa.Array:
@@ -303,6 +356,7 @@ def _objects(array: pa.Array, names: list[str]) -> pa.Array:
 SAID: dict[str, Callable[[Said], Convert]] = {  # kinds that a type alone does not tell
     "json": lambda said: _written_json,
     "audio": lambda said: _media,
+    "mask": lambda said: _media,
     "tokens": lambda said: _tokens,
     "tags": lambda said: lambda array: _tags(array, said.names),
     "objects": lambda said: lambda array: _objects(array, said.names),

@@ -40,10 +40,10 @@ def head_as_text(head: bytes) -> str:
     return head.decode(encoding, errors="replace")
 
 
-def plain_text(source: Source, problems: Problems, *, bounded: bool = False) -> Plain:
+def plain_text(source: Source, problems: Problems, *, long_lines: bool = False) -> Plain:
     """The file as UTF-8; raises Refused with the line where it cannot be.
 
-    `bounded`: a line is at most a row, so one of more than MAX_ROW_BYTES is refused. JSON may be all on one.
+    `long_lines`: a line may be longer than a row, as one is that holds a whole document.
     """
     encoding = _encoding(source)
     size = source.path.stat().st_size
@@ -60,7 +60,7 @@ def plain_text(source: Source, problems: Problems, *, bounded: bool = False) -> 
     for text in _decoded(source, encoding):
         begin = min((place for place in (text.find("\n"), text.find("\r")) if place >= 0), default=len(text))
         width += len(text[:begin].encode(errors="replace"))
-        if bounded and width > MAX_ROW_BYTES:
+        if width > MAX_ROW_BYTES and not long_lines:
             raise _too_long(source, lines + 1)
         if begin < len(text):
             width = len(text[max(text.rfind("\n"), text.rfind("\r")) + 1 :].encode(errors="replace"))

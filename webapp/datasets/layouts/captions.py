@@ -58,8 +58,8 @@ def text_of(path: str) -> str:
 def _rows(
     tree: Tree, reader: MediaReader, paths: list[str], before: int
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    for number, path in enumerate(paths, start=1):
-        found = reader.read(path)
+    wanted = ((path, path, None) for path in paths)
+    for number, (path, found) in enumerate(reader.each(wanted), start=1):
         if found is not None:
             beside = text_of(path)
             text = read_text(tree, beside, LONGEST).strip() if beside in tree.files else ""

@@ -67,8 +67,8 @@ class ClassFolders(Layout):
 def _rows(
     reader: MediaReader, paths: list[str], labels: dict[str, str], before: int
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    for number, path in enumerate(paths, start=1):
-        found = reader.read(path)
+    wanted = ((path, path, None) for path in paths)
+    for number, (path, found) in enumerate(reader.each(wanted), start=1):
         if found is not None:
             row = {reader.kind: {"bytes": found["bytes"], "path": found["path"]}}
             yield (row | {"label": labels.get(path)} if labels else row), len(found["bytes"])

@@ -114,8 +114,8 @@ def parts(tree: Tree, place: Place, all_marked: list[Marked]) -> Iterator[Part]:
 def _rows(
     reader: MediaReader, group: list[Marked], outside: Outside, before: int, total: int
 ) -> Iterator[tuple[dict[str, Any], int]]:
-    for number, marked in enumerate(group, start=1):
-        found = reader.read(marked.path, marked.size)
+    wanted = ((marked, marked.path, marked.size) for marked in group)
+    for number, (marked, found) in enumerate(reader.each(wanted), start=1):
         if found is not None:
             boxes = outside.fitted(marked, *found["size"])
             objects = {"bbox": [list(box[:4]) for box in boxes], "category": [box[4] for box in boxes]}

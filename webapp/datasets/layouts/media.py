@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -24,14 +27,12 @@ from webapp.datasets.layouts.common import (
 from webapp.datasets.pictures import Unreadable
 from webapp.datasets.splits import SPLIT_WORDS
 
+MOST_THREADS = 4
+LARGE_FILE = 16 << 20  # bytes of one that is not read beside others
 LARGEST_FILE = 512 << 20  # bytes of one picture or recording
 EXTENSIONS = {"image": PICTURES, "audio": RECORDINGS}
+Thing = TypeVar("Thing")
 NAMES = {"image": "pictures", "audio": "recordings"}
-NOTES = {
-    pictures.TURNED: "were taken with the camera on its side; they were turned upright.",
-    pictures.ANIMATED: "are animated or of several pages; the first picture of each was kept.",
-    pictures.CONVERTED: "were in 16 bits, CMYK or another form that models do not read; they were written anew in 8 bits.",
-}
 
 
 def media_kind(tree: Tree) -> str:
@@ -53,6 +54,41 @@ class MediaReader:
 
     def read(self, path: str, annotated: tuple[int, int] | None = None) -> dict[str, Any] | None:
         """{"bytes", "path"} and for pictures "size"; None if it is left out."""
+        return self._noted(path, self._looked_into(path, annotated))
+
+    def each(
+        self, wanted: Iterable[tuple[Thing, str, tuple[int, int] | None]]
+    ) -> Iterator[tuple[Thing, dict[str, Any] | None]]:
+        """As `read` of each (thing, path, annotated), in this order, with the thing; by as many threads as there are cores.
+
+        Decoding leaves the others room to run. No more than a few files are in memory, and large ones one at a time.
+        """
+        cores = min(MOST_THREADS, os.cpu_count() or 1)
+        waiting: deque[tuple[Thing, str, Future[dict[str, Any] | Unreadable]]] = deque()
+        with ThreadPoolExecutor(cores, thread_name_prefix="media") as pool:
+            for thing, path, annotated in wanted:
+                large = self.files[path].stat().st_size > LARGE_FILE
+                while waiting and (large or len(waiting) >= 2 * cores):
+                    known, before, found = waiting.popleft()
+                    yield known, self._noted(before, found.result())
+                if large:
+                    yield thing, self.read(path, annotated)
+                else:
+                    waiting.append((thing, path, pool.submit(self._looked_into, path, annotated)))
+            for known, before, found in waiting:
+                yield known, self._noted(before, found.result())
+
+    def _noted(self, path: str, found: dict[str, Any] | Unreadable) -> dict[str, Any] | None:
+        if isinstance(found, Unreadable):
+            self.left_out.add(path, found.why, found.hint)
+            return None
+        for note in found.pop("notes", ()):
+            self._notes.setdefault(note, []).append(path)
+        self.kept += 1
+        return found
+
+    def _looked_into(self, path: str, annotated: tuple[int, int] | None) -> dict[str, Any] | Unreadable:
+        """What `read` gives, with notes, or why not; changes nothing, so several threads may do it."""
         try:
             file = self.files[path]
             if file.stat().st_size > LARGEST_FILE:
@@ -62,24 +98,19 @@ class MediaReader:
                 raise Unreadable("is empty", "Take it out, or pack it again.")
             if self.kind == "audio":
                 recordings.look_into(data, whole=True)
-                found: dict[str, Any] = {"bytes": data, "path": _name(path)}
-            else:
-                clean = pictures.cleaned(data, self.place.limits.image_pixels, annotated)
-                for note in clean.notes:
-                    self._notes.setdefault(note, []).append(path)
-                found = {"bytes": clean.data, "path": _name(path), "size": (clean.width, clean.height)}
+                return {"bytes": data, "path": _name(path)}
+            clean = pictures.cleaned(data, self.place.limits.image_pixels, annotated)
+            size = (clean.width, clean.height)
+            return {"bytes": clean.data, "path": _name(path), "size": size, "notes": clean.notes}
         except Unreadable as error:
-            self.left_out.add(path, error.why, error.hint)
-            return None
-        self.kept += 1
-        return found
+            return error
 
     def close(self) -> None:
         """Say what was done and what was left out; raises Refused if nothing is left."""
         for note, paths in self._notes.items():
             self.place.problems.warn(
                 note,
-                f"{len(paths):,} of the pictures, such as “{paths[0]}”, {NOTES[note]}",
+                f"{len(paths):,} of the pictures, such as “{paths[0]}”, {pictures.NOTES[note]}",
                 file=self.tree.name,
                 count=len(paths),
             )

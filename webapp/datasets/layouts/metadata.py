@@ -145,13 +145,24 @@ def _rows(
     first: pa.RecordBatch, table: Opened, column: str, renamed: dict[str, str], folder: str, path: str,
     reader: MediaReader, names: Names, used: set[str],
 ) -> Iterator[tuple[dict[str, Any], int]]:  # fmt: skip
-    missing, number = 0, table.first_row - 1
+    for row, found in reader.each(_wanted(first, table, column, folder, path, reader, names, used)):
+        if found is not None:
+            others = {renamed[name]: value for name, value in row.items() if name != column}
+            media = {"bytes": found["bytes"], "path": found["path"]}
+            yield {reader.kind: media, **others}, len(found["bytes"])
+
+
+def _wanted(
+    first: pa.RecordBatch, table: Opened, column: str, folder: str, path: str,
+    reader: MediaReader, names: Names, used: set[str],
+) -> Iterator[tuple[dict[str, Any], str, None]]:  # fmt: skip
+    """Rows with the files that they name; those whose file is missing are told."""
+    number = table.first_row - 1
     for batch in _after(first, table.batches):
         for row in batch.to_pylist():
             number += 1
             file = names.find(row[column], folder) if row[column] is not None else None
             if file is None:
-                missing += 1
                 reader.place.problems.warn(
                     "missing_media",
                     f"Row {number:,} names {shown(str(row[column] or ''))}, which is not in the archive; "
@@ -162,13 +173,7 @@ def _rows(
                 )
                 continue
             used.add(file)
-            found = reader.read(file)
-            if found is not None:
-                others = {renamed[name]: value for name, value in row.items() if name != column}
-                yield (
-                    {reader.kind: {"bytes": found["bytes"], "path": found["path"]}, **others},
-                    len(found["bytes"]),
-                )
+            yield row, file, None
         reader.place.progress(len(used), len(reader.files))
 
 

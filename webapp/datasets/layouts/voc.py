@@ -39,7 +39,7 @@ class PascalVoc(Layout):
 
     def open(self, tree: Tree, place: Place) -> Iterator[Part]:
         pictures = {stem(path): path for path in with_extension(tree, *PICTURES)}
-        listed = _listed_splits(tree)
+        listed = listed_splits(tree)
         marked = []
         for path in with_extension(tree, ".xml"):
             picture = pictures.get(stem(path))
@@ -59,12 +59,15 @@ class PascalVoc(Layout):
         yield from parts(tree, place, marked)
 
 
-def _listed_splits(tree: Tree) -> dict[str, str]:
-    """{name of a picture: its split} by ImageSets/Main/train.txt and the like; lists a class are passed over."""
+def listed_splits(tree: Tree, folder: str = "imagesets") -> dict[str, str]:
+    """{name of a picture: its split} by ImageSets/Main/train.txt and the like; lists a class are passed over.
+
+    `folder`: a part of the path of the lists, in small letters.
+    """
     found: dict[str, str] = {}
     for path in with_extension(tree, ".txt"):
         split = SPLIT_WORDS.get(stem(path).lower())
-        if split and "imagesets" in path.lower():
+        if split and "imagesets" in path.lower() and folder in path.lower():
             for line in read_text(tree, path, LARGEST_LIST).splitlines():
                 if line.strip():
                     found.setdefault(line.split()[0], split)

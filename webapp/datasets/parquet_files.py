@@ -1,0 +1,41 @@
+"""How Parquet files are written: bytes of pictures and recordings as they are.
+
+They are packed already, and no two are the same: to compress them, to look for repeats, and to note the largest costs
+five times as much as writing them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+
+def options(schema: pa.Schema, compression: str) -> dict[str, Any]:
+    """For pyarrow.parquet.ParquetWriter; `compression` is that of all other columns."""
+    media = [f"{item.name}.bytes" for item in schema if _is_media(item.type)]
+    if not media:
+        return {"compression": compression, "use_dictionary": True}
+    others = [leaf for item in schema for leaf in _leaves(item.name, item.type) if leaf not in media]
+    return {
+        "compression": {**dict.fromkeys(others, compression), **dict.fromkeys(media, "none")},
+        "use_dictionary": others,
+        "write_statistics": others,
+    }
+
+
+def _is_media(kind: pa.DataType) -> bool:
+    """Whether it is the struct of bytes and path by which the `datasets` library keeps pictures and recordings."""
+    return pa.types.is_struct(kind) and {kind[n].name for n in range(kind.num_fields)} == {"bytes", "path"}
+
+
+def _leaves(path: str, kind: pa.DataType) -> Iterator[str]:
+    """The columns that Parquet makes of a type, by their paths (LogicalTypes.md, Nested Types)."""
+    if pa.types.is_struct(kind):
+        for number in range(kind.num_fields):
+            yield from _leaves(f"{path}.{kind[number].name}", kind[number].type)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from _leaves(f"{path}.list.element", kind.value_type)
+    else:
+        yield path
