@@ -202,3 +202,9 @@ def test_a_column_that_another_file_writes_in_capitals_is_named(convert: Any) ->
     problem = refusal(convert, ("train.csv", headed("Text,label")), ("test.csv", GOOD))
     assert (problem.code, problem.file, problem.column) == ("capitals", "test.csv", "text")
     assert problem.message == "“text” is called “Text” in the files before it."
+
+
+def test_a_json_list_may_be_of_any_length_on_one_line(convert: Any) -> None:
+    document = json.dumps([{"text": f"{n} " * 20_000, "label": "ab"[n % 2]} for n in range(400)]).encode()
+    assert len(document) > 20 * MB and b"\n" not in document
+    assert convert(("a.json", document)).rows == 400
