@@ -248,7 +248,7 @@ def content_hash_of(folder: Path) -> str:
             with pq.ParquetFile(path) as file:
                 schema = file.schema_arrow
                 digest = digest or RowDigest(len(schema))
-                for batch in file.iter_batches(batch_size=ROWS_AT_ONCE):
+                for batch in parquet_files.batches(file, ROWS_AT_ONCE):
                     digest.feed(batch)
         splits[split] = digest.hexdigest() if digest else ""
     if schema is None:

@@ -22,7 +22,7 @@ from django.utils.text import slugify
 from zipstream import ZIP_DEFLATED, ZIP_STORED, ZipStream
 
 from webapp import serving, storage
-from webapp.datasets import cells
+from webapp.datasets import cells, parquet_files
 from webapp.datasets.canonical import ROWS_AT_ONCE
 from webapp.datasets.formats.apostrophes import escaped
 from webapp.datasets.models import DatasetVersion
@@ -154,7 +154,7 @@ def _tables(version: DatasetVersion, split: str) -> Iterator[tuple[pa.Table, dic
         for file in rows.files:
             metadata = file.schema_arrow.metadata or {}
             features = json.loads(metadata[b"huggingface"])["info"]["features"]
-            for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False):
+            for batch in parquet_files.batches(file, ROWS_AT_ONCE):
                 yield pa.Table.from_batches([batch]), features
 
 

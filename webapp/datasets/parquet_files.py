@@ -1,4 +1,4 @@
-"""How Parquet files are written: bytes of pictures and recordings as they are.
+"""How Parquet files are written and read, so that pictures and recordings cost no more than their bytes.
 
 They are packed already, and no two are the same: to compress them, to look for repeats, and to note the largest costs
 five times as much as writing them.
@@ -6,10 +6,11 @@ five times as much as writing them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 
 def options(schema: pa.Schema, compression: str) -> dict[str, Any]:
@@ -23,6 +24,24 @@ def options(schema: pa.Schema, compression: str) -> dict[str, Any]:
         "use_dictionary": others,
         "write_statistics": others,
     }
+
+
+def batches(
+    file: pq.ParquetFile, rows: int, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
+    """Batches of at most so many rows. Memory holds about one row group, or several small ones.
+
+    `iter_batches` of a whole file lets go of nothing that it has read before its end.
+    """
+    group, groups = 0, file.metadata.num_row_groups
+    while group < groups:
+        bunch: list[int] = []
+        count = 0
+        while group < groups and (not bunch or count + file.metadata.row_group(group).num_rows <= rows):
+            bunch.append(group)
+            count += file.metadata.row_group(group).num_rows
+            group += 1
+        yield from file.iter_batches(rows, row_groups=bunch, columns=columns, use_threads=False)
 
 
 def _is_media(kind: pa.DataType) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from webapp.datasets import likeness, pictures
+from webapp.datasets import likeness, parquet_files, pictures
 from webapp.datasets.columns import Column, quoted
 from webapp.datasets.findings import Rows
 from webapp.datasets.findings.pairs import Pairs, ordered_splits
@@ -84,7 +84,7 @@ def _batches(rows: Rows, column: Column) -> Iterator[list[tuple[int, int, bytes]
     for part, split in enumerate(ordered_splits(rows)):
         row = 0
         with pq.ParquetFile(rows.files[split]) as file:
-            for batch in file.iter_batches(BATCH, columns=[column.name], use_threads=False):
+            for batch in parquet_files.batches(file, BATCH, [column.name]):
                 values = batch.column(batch.schema.names.index(column.name)).to_pylist()
                 held = [(part, row + n, value["bytes"]) for n, value in enumerate(values, start=1) if value]
                 yield [each for each in held if each[2]]

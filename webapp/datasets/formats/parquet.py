@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from webapp.datasets import pictures
+from webapp.datasets import parquet_files, pictures
 from webapp.datasets.formats.chat import as_messages
 from webapp.datasets.formats.common import (
     ANSWERS,
@@ -152,7 +152,7 @@ def _damaged(source: Source) -> Refused:
 def _batches(file: pq.ParquetFile, source: Source, known: Known, rows: int) -> Iterator[pa.RecordBatch]:
     done = 0
     try:
-        for batch in file.iter_batches(batch_size=rows, use_threads=False):
+        for batch in parquet_files.batches(file, rows):
             source.progress(done + batch.num_rows, file.metadata.num_rows)
             yield known.converted(batch, source, done + 1)
             done += batch.num_rows
