@@ -125,7 +125,7 @@ class HubForm(forms.Form):
         help_text="Its rows are split anew. Left empty: train, validation and test are taken as they are.",
     )
     name = forms.CharField(
-        required=False, max_length=200, label="Call it", help_text="Left empty, it is the hub's."
+        required=False, max_length=200, label="Call it", help_text="Left empty, it is called as on the hub."
     )
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 MOST_CLASSES = 1000
-MADE_FOR = frozenset(("answers", "mask"))  # kinds that a dataset is about, where it has one
+# Kinds that a dataset is about, where it has one.
+MADE_FOR = frozenset(("answers", "mask", "objects", "tags", "audio", "image"))
 CLASSES_TELL = 0.8  # of a usual name
 MOST_NUMBER_CLASSES = 100  # of a column of whole numbers that is taken for a label
 
