@@ -37,6 +37,7 @@ class DatasetOut(Schema):
     suggested: dict[str, Any]
     problems: list[dict[str, Any]]
     progress: ProgressOut | None
+    version: int | None
     content_hash: str | None
     files: list[dict[str, Any]]
     source: dict[str, Any] | None = Field(None, description="where it comes from, if not from uploaded files")
@@ -68,6 +69,7 @@ def described(dataset: Dataset) -> dict[str, Any]:
         }
         if inspecting
         else None,
+        "version": version.number if version else None,
         "content_hash": version.content_hash if version else None,
         "files": [{"name": f.name, "size": f.size, "sha256": f.sha256} for f in dataset.files.all()],
         "source": sources.as_json(dataset),
