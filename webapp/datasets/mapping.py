@@ -93,12 +93,6 @@ class MappingForm(forms.Form):
                 taken[column] = role.title
         return self.cleaned_data
 
-    def said(self) -> list[tuple[str, str]]:
-        """(name, value) of each field, to be sent again with another button."""
-        return [
-            (name, str(self.data.get(name, ""))) for name in ("task", "set", *map(field_name, self.roles))
-        ]
-
     def chosen(self) -> dict[str, str]:
         """{role: column} of what can be used; all roles of them if the form is valid."""
         wrong = self.errors

@@ -30,11 +30,14 @@ def reviews(inspected: Inspected) -> Dataset:
 
 
 def sent(shown: str) -> dict[str, str]:
-    """The form that the button sends, as a browser does."""
-    form = re.search(r'<form id="save-mapping".*?</form>', shown, re.S)
-    assert form
-    fields = re.findall(r'name="([^"]+)" value="([^"]*)"', form[0])
-    return {name: html.unescape(value) for name, value in fields if name != "csrfmiddlewaretoken"}
+    """What the button sends, as a browser does: the form as it is, so that nothing else than what it says is saved."""
+    form = re.search(r'<form class="card mapping-form".*?</form>', shown, re.S)
+    assert form and 'formmethod="post"' in form[0]
+    fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form[0]))
+    for name, options in re.findall(r'<select name="([^"]+)".*?>(.*?)</select>', form[0], re.S):
+        chosen = re.search(r'<option value="([^"]*)" selected', options)
+        fields[name] = chosen[1] if chosen else ""
+    return {name: html.unescape(value) for name, value in fields.items()}
 
 
 def test_the_choice_makes_a_version_that_runs_follow(client: Client, reviews: Dataset) -> None:
@@ -68,6 +71,19 @@ def test_what_is_in_use_already_and_what_does_not_suit_is_said(client: Client, r
 def test_viewers_see_no_button_and_change_nothing(client: Client, reviews: Dataset, viewer: User) -> None:
     fields = sent(page(client, reviews)) | {"column-text": "id"}
     client.force_login(viewer)
-    assert "save-mapping" not in page(client, reviews)
+    assert "Use these" not in page(client, reviews)
     assert client.post(reverse("datasets:mapping", args=[reviews.pk]), fields).status_code == 403
     assert not Change.objects.exists()
+
+
+def test_the_button_brings_the_token_that_a_post_needs(reviews: Dataset, user: User) -> None:
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(user)
+    address = reverse("datasets:mapping", args=[reviews.pk])
+    shown = page(client, reviews, task="text-generation", set="text")
+    button = re.search(r"<button[^>]*csrfmiddlewaretoken[^>]*>", shown)
+    assert button
+    token = re.search(r'value="([^"]+)"', button[0])
+    assert token
+    assert client.post(address, sent(shown)).status_code == 403
+    assert client.post(address, sent(shown) | {"csrfmiddlewaretoken": token[1]}).status_code == 302
