@@ -262,3 +262,28 @@ def test_boxes_and_waveforms_are_drawn(page: Page, datasets: dict[str, int]) -> 
     assert box and box["width"] > 200 and box["height"] > 40
     sound = page.locator(".example audio").first
     assert sound.evaluate("player => fetch(player.src).then(answer => answer.ok)")
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_what_is_chosen_makes_a_version_on_the_spot(
+    site: Site, browser: Browser, signed_in: Any, datasets: dict[str, int], scripts: bool
+) -> None:
+    """With a click right after the choice, before any answer; then back to the version before it."""
+    context = browser.new_context(base_url=site.address, storage_state=signed_in, java_script_enabled=scripts)
+    page = context.new_page()
+    address = f"/datasets/{datasets['reviews.csv']}/"
+    page.goto(f"{address}mapping/")
+    page.get_by_label("Text", exact=True).select_option("second text")
+    page.get_by_role("button", name="Use these").click()
+    page.wait_for_url(re.compile(f"{address}$"))
+    back = page.get_by_role("button", name=re.compile("Use it for new runs.*version 1$"))  # where 2 is in use
+    deadline = time.monotonic() + 60
+    while not back.count():
+        assert time.monotonic() < deadline, page.locator("main").inner_text()
+        page.wait_for_timeout(500)
+        if not scripts:
+            page.reload()
+    expect(page.locator(".version-says").first).to_contain_text("“second text” as text")
+    back.click()
+    expect(page.get_by_text("New runs get version 1 from now on.")).to_be_visible()
+    context.close()

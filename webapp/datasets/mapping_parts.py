@@ -14,7 +14,7 @@ from typing import Any
 
 from django.urls import reverse
 
-from webapp.datasets import pictures, showing
+from webapp.datasets import masks, pictures, showing
 from webapp.datasets.cells import LONGEST, Cell, cells
 from webapp.datasets.findings.personal import masked
 from webapp.datasets.mapping import listed
@@ -325,6 +325,22 @@ def _drawn(given: Sequence[Given], source: Source) -> dict[str, Any]:
     return {**boxes, "source": shown, "width": width, "height": height}
 
 
+def _masked(given: Sequence[Given], source: Source) -> dict[str, Any]:
+    """A mask on its picture: their addresses (`source` of the mask, `below` of the picture), its size, its legend."""
+    image, mask = given
+    data = (source.whole(mask.name) or {}).get("bytes") or b""
+    width, height = masks.size_of(data) or (0, 0)
+    below = (source.whole(image.name) or {}).get("bytes") or b""
+    plays = bool(content_type(below)) and len(below) <= LARGEST_PICTURE
+    return {
+        "source": source.address("row_picture", mask) if width else "",
+        "below": source.address("row_picture", image) if plays else "",
+        "width": width,
+        "height": height,
+        **masks.legend(data, mask.column.get("names") or []),
+    }
+
+
 def _sound(given: Sequence[Given], source: Source) -> dict[str, Any]:
     """{"sound": its address, empty if no page plays it, "size": bytes, "wave": Waveform or None}"""
     data = (source.whole(given[0].name) or {}).get("bytes") or b""
@@ -365,6 +381,7 @@ LAYOUTS = (
         _question,
     ),
     Layout("drawn", _kinds("image", "objects"), _drawn),
+    Layout("masked", _kinds("image", "mask"), _masked),
     Layout("sound", _kinds("audio"), _sound),
     Layout("entities", _kinds("tokens", "tags"), _entities),
     Layout("beside", _several_texts, _beside, titles=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import io
 import json
 import re
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from PIL import Image
 
 from runs.training.tasks.common import Role
 from tests.webapp.datasets.conftest import Inspected
-from tests.webapp.datasets.packing import recording, zipped
+from tests.webapp.datasets.packing import picture, recording, zipped
 from tests.webapp.datasets.test_browse import stored
 from webapp.accounts.models import User
 from webapp.datasets import suggestion
@@ -49,6 +51,16 @@ def task(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(suggestion, "_registered", known)
 
     return register
+
+
+def a_mask(n: int) -> bytes:
+    """Of the size that `picture` has: the upper half is class 1."""
+    size = Image.open(io.BytesIO(picture(n))).size
+    made = Image.new("L", size, 0)
+    made.paste(1, (0, 0, size[0], size[1] // 2))
+    target = io.BytesIO()
+    made.save(target, "PNG")
+    return target.getvalue()
 
 
 def page(client: Client, dataset: Dataset, **said: Any) -> str:
@@ -278,6 +290,22 @@ def test_real_boxes_are_drawn_on_their_picture(
     answer = client.get(html.unescape(picture[1]))
     assert answer.status_code == 200 and answer["Content-Type"] == "image/jpeg"
     assert "RBC ×" in told(row)
+
+
+def test_masks_are_laid_over_their_picture(client: Client, inspected: Inspected, task: Any) -> None:
+    files = {
+        f"{kind}/{n}.png": made(n)
+        for n in range(12)
+        for kind, made in (("images", picture), ("masks", a_mask))
+    }
+    dataset = inspected(("shapes.zip", zipped({**files, "classes.txt": b"ground\n<b>sky\n"})))
+    task("image-segmentation", Role("image", "Picture", "", ("image",)), Role("mask", "Mask", "", ("mask",)))
+    row = examples(page(client, dataset, task="image-segmentation"))[0]
+    assert row.count("<svg") and "<b>" not in row and "<b>sky" in told(row)
+    addresses = re.findall(r'<image[^>]* href="([^"]+)"', row)
+    assert len(addresses) == 2
+    for address in addresses:
+        assert client.get(html.unescape(address))["Content-Type"] == "image/png"
 
 
 def test_real_recordings_have_a_player_and_a_waveform(
