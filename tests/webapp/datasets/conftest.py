@@ -12,6 +12,7 @@ import pytest
 from django.conf import settings
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
+from PIL import Image
 
 from tests.webapp.datasets import fake_hub
 from webapp import storage
@@ -36,6 +37,12 @@ def empty_storage() -> Iterator[None]:
     yield
     for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def usual_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Conversions that run in the tests' own process tell Pillow their limit; the next test has the usual one."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
 @pytest.fixture(autouse=True)
