@@ -167,9 +167,9 @@ class MappingForm(forms.Form):
             return could if not suiting else f"Choose the column that holds the {in_sentence(what)}."
         if column is None:
             return f"There is no column “{name}”. {could}"
-        if column.kind not in role.kinds:
+        if column.kind not in role.kinds and not _becomes_classes(column, role):
             return f"“{name}” holds {HOLDS.get(column.kind, column.kind)}. {could}"
-        if not suggestion.suits(column, role):
+        if not suggestion.suits(column, role) and not _becomes_classes(column, role):
             most = suggestion.MOST_CLASSES if column.kind == "label" else suggestion.MOST_NUMBER_CLASSES
             values = f"{column.distinct:,} different value{'' if column.distinct == 1 else 's'}"
             other = f" {_named(suiting)} would do." if suiting else ""
@@ -220,6 +220,13 @@ class _Column(forms.ChoiceField):
 
     def validate(self, value: Any) -> None:
         return
+
+
+def _becomes_classes(column: Known, role: RoleLike) -> bool:
+    """Whether texts of a column are few enough to be made classes, where a role takes nothing else."""
+    if column.kind != "text" or "label" not in role.kinds:
+        return False
+    return column.distinct is not None and 2 <= column.distinct <= suggestion.MOST_CLASSES
 
 
 def field_name(role: str) -> str:

@@ -154,6 +154,21 @@ def test_another_mapping_shares_the_rows_and_is_another_version(inspected: Inspe
     assert third.suggested["columns"] == asked["columns"]  # a mapping that was chosen stays
 
 
+def test_texts_become_classes_where_they_are_to_be_told_apart(inspected: Inspected) -> None:
+    rows = [(f"text {n} that is read", f"topic number {n % 30}") for n in range(90)]
+    dataset = inspected(("rows.csv", table(rows, "text", "topic")))
+    assert dataset.version is not None
+    assert [column["kind"] for column in dataset.version.columns] == ["text", "text"]
+    asked = {"task": "text-classification", "columns": {"text": "text", "label": "topic"}}
+    version = changed(dataset, op="map", **asked)
+    topic = version.columns[1]
+    assert (topic["kind"], len(topic["names"])) == ("label", 30) and version.suggested["columns"] == asked[
+        "columns"
+    ]
+    again = changed(dataset, op="drop_rows", split="train", rows=[1])
+    assert again.columns[1]["names"] == topic["names"]
+
+
 def test_files_are_added(inspected: Inspected, user: User) -> None:
     dataset = inspected(("animals.csv", animals()))
     more = SimpleUploadedFile(

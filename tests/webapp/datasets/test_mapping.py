@@ -136,6 +136,20 @@ def test_a_column_that_does_not_suit_says_why_and_which_would(client: Client, re
     assert gone == "There is no column “nope”. Text takes texts: “sentence”."
 
 
+def test_few_different_texts_can_be_classes(client: Client, inspected: Inspected) -> None:
+    rows = b"".join(b"sentence %d to read,topic number %d\n" % (n, n % 30) for n in range(90))
+    dataset = inspected(("rows.csv", b"text,topic\n" + rows))
+    said = {"task": "text-classification", "column-text": "text", "column-label": "topic"}
+    shown = page(client, dataset, **said)
+    assert error(shown, "column-label") == "" and "topic number" in told(examples(shown)[0])
+    assert (
+        error(
+            page(client, dataset, **said | {"column-label": "text", "column-text": "topic"}), "column-label"
+        )
+        == ""
+    )
+
+
 def test_one_column_cannot_play_two_roles(client: Client, inspected: Inspected) -> None:
     pairs = "".join(f"is {n} odd or even?,the number {n} is what it is\n" for n in range(60))
     dataset = inspected(("pairs.csv", f"prompt,completion\n{pairs}".encode()), columns={"prompt": "prompt"})
