@@ -53,6 +53,8 @@ def fixes_of(problem: dict[str, Any], version: DatasetVersion) -> list[Fix]:
             kept, *others = problem["values"]
             merge = {"op": "merge_labels", "column": column["name"], "labels": others, "into": kept}
             return [Fix(f"Write all of them as “{kept}”", merge)]
+        case "mixed_rates" if column:
+            return [Fix("Resample all to 16,000 a second", {"op": "resample", "column": column["name"]})]
         case "unbalanced" if column:
             return _caps(column)
         case "rare_classes" if column:

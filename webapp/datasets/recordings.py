@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import soundfile
+import soxr
 
 from webapp.datasets.pictures import Unreadable
 
@@ -72,6 +73,26 @@ def look_into(data: bytes, *, whole: bool) -> Recording:
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
         raise Unreadable("is cut off or damaged", CUT) from error
     return Recording(frames / rate, rate, channels)
+
+
+def at_rate(data: bytes, rate: int) -> bytes:
+    """The recording with `rate` samples a second, in one channel: as it is where it is so, else as FLAC in 16 bits.
+
+    Block by block, so that memory does not depend on its length. Raises Unreadable.
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as opened:
+            if (opened.samplerate, opened.channels) == (rate, 1):
+                return data
+            target = io.BytesIO()
+            stream = soxr.ResampleStream(opened.samplerate, rate, 1, dtype="float32")
+            with soundfile.SoundFile(target, "w", rate, 1, "PCM_16", format="FLAC") as made:
+                while len(block := opened.read(BLOCK, dtype="float32", always_2d=True)):
+                    made.write(stream.resample_chunk(block.mean(axis=1)))
+                made.write(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+            return target.getvalue()
+    except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
+        raise Unreadable("is cut off or damaged", CUT) from error
 
 
 def _finite(opened: soundfile.SoundFile) -> bool:
