@@ -22,7 +22,7 @@ HIDDEN = "a run of another workspace"
 
 @dataclass(frozen=True)
 class Fleet:
-    """What all workers together can take. Those that drain or are refused are there, but take nothing."""
+    """What all workers together can take. Those that drain, leave or are refused are there, but take nothing."""
 
     workers: int
     slots: int
@@ -31,6 +31,7 @@ class Fleet:
     queues: frozenset[str]
     draining: int = 0
     refused: int = 0
+    leaving: int = 0
 
     @property
     def has_gpu(self) -> bool:
@@ -45,9 +46,10 @@ class Fleet:
         workers = f"{self.workers} worker{'s' if self.workers > 1 else ''} online"
         slots = f"{min(self.busy, self.slots)} of {self.slots} slot{'s' if self.slots != 1 else ''} busy"
         parts = [workers, slots, *self.devices]
+        parts += [f"{self.leaving} shutting down"] if self.leaving else []
         parts += [f"{self.draining} draining"] if self.draining else []
         parts += [f"{self.refused} refused: another version"] if self.refused else []
-        if self.draining + self.refused == self.workers:
+        if self.leaving + self.draining + self.refused == self.workers:
             parts.append("runs wait until one takes runs again")
         return " · ".join(parts)
 
@@ -56,9 +58,10 @@ def fleet() -> Fleet:
     """The workers that have been heard of within a lease."""
     online = list(workers_online())
     deployment = admission.deployed() if online else None
-    refused = [worker for worker in online if admission.refusal(worker, deployment)]
-    draining = [worker for worker in online if worker.draining and worker not in refused]
-    taking = [worker for worker in online if worker not in refused and worker not in draining]
+    by_state: dict[str, list[Worker]] = {}
+    for worker in online:
+        by_state.setdefault(_state_of(worker, deployment), []).append(worker)
+    taking = by_state.get("online", [])
     names: dict[str, int] = {}
     for worker in online:
         for device in worker.devices:
@@ -71,9 +74,19 @@ def fleet() -> Fleet:
         busy=_held_by(taking) if taking else 0,
         devices=tuple(name if names[name] == 1 else f"{names[name]} × {name}" for name in ordered),
         queues=frozenset(str(queue) for worker in taking for queue in worker.queues),
-        draining=len(draining),
-        refused=len(refused),
+        draining=len(by_state.get("draining", [])),
+        refused=len(by_state.get("refused", [])),
+        leaving=len(by_state.get("leaving", [])),
     )
+
+
+def _state_of(worker: Worker, deployment: Deployment | None) -> str:
+    """Of a worker that is online: what keeps it from taking runs, or online if nothing does."""
+    if worker.leaving:
+        return "leaving"
+    if admission.refusal(worker, deployment):
+        return "refused"
+    return "draining" if worker.draining else "online"
 
 
 def _held_by(workers: list[Worker]) -> int:
@@ -88,6 +101,7 @@ def _device_name(device: Any) -> str:
 # -- one host --------------------------------------------------------------------------------------
 STATES = {
     "online": "Online",
+    "leaving": "Shutting down",
     "draining": "Draining",
     "drained": "Drained",
     "refused": "Refused",
@@ -158,11 +172,8 @@ class Host:
     def state(self) -> str:
         if not self.worker.is_online:
             return "offline"
-        if self.refusal:
-            return "refused"
-        if self.worker.draining:
-            return "draining" if self.held else "drained"
-        return "online"
+        state = _state_of(self.worker, self.deployment)
+        return "drained" if state == "draining" and not self.held else state
 
     @property
     def state_title(self) -> str:
@@ -181,6 +192,8 @@ class Host:
             return "It has stopped answering. Its runs go to other workers when their leases have expired."
         if self.state == "offline" and self.worker.draining:
             return "It is not running. When it starts again it drains: it takes no runs until it is told to."
+        if self.state == "leaving":
+            return "Its worker was told to stop: runs save and go back to the queue, and it is given no more."
         if self.state == "draining":
             runs = "the run that it has" if len(self.held) == 1 else f"the {len(self.held)} runs that it has"
             return f"It finishes {runs} and takes no more."

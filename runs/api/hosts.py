@@ -59,7 +59,7 @@ class HeldOut(Schema):
 
 
 class HostOut(Schema):
-    """A worker and its host. `state`: online, draining, drained, refused or offline; `why` explains it."""
+    """A worker and its host. `state`: online, leaving, draining, drained, refused or offline; `why` explains it."""
 
     id: int
     name: str

@@ -1,4 +1,4 @@
-"""Which workers may take runs: not one that drains, nor one of another version where those are refused."""
+"""Which workers may take runs: not one that drains or leaves, nor one of another version where those are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 # The row stays as it is until the claim is made: who has set a worker to drain knows, once that is
 # stored, that it takes no run any more.
 ASK = """
-    SELECT worker.draining, deployment.version, deployment.refuse_other_versions
+    SELECT worker.draining OR worker.leaving, deployment.version, deployment.refuse_other_versions
     FROM runs_worker worker
     LEFT JOIN (SELECT version, refuse_other_versions FROM runs_deployment ORDER BY id DESC LIMIT 1) deployment
     ON true
@@ -39,8 +39,8 @@ def takes_runs(worker: Worker) -> bool:
         row = cursor.fetchone()
     if row is None:  # taken off the list; it puts itself back with its next beat
         return False
-    draining, version, refuses = row
-    return not draining and not (refuses and not hosts.same_version(version, own_version_of(worker)))
+    goes, version, refuses = row
+    return not goes and not (refuses and not hosts.same_version(version, own_version_of(worker)))
 
 
 def own_version_of(worker: Worker) -> str:

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.db.models.functions import Now
 
 from runs.execution.admission import takes_runs
@@ -40,7 +40,13 @@ def rooms(workers: Iterable[Worker]) -> dict[int, Room]:
 
 def promised(worker: Worker) -> bool:
     """Whether a place of this worker has just been given to a run on several hosts, which goes first."""
-    return Node.objects.filter(worker=worker, started_at=None, finished_at=None).exists()
+    return promised_to(worker).exists()
+
+
+def promised_to(worker: Worker) -> QuerySet[Node]:
+    """Its parts of runs on several hosts that it has not taken up."""
+    found: QuerySet[Node] = Node.objects.filter(worker=worker, started_at=None, finished_at=None)
+    return found
 
 
 def others_for(run_id: int, leader: Worker) -> list[Worker] | None:
@@ -98,8 +104,10 @@ def waiting_for_room(worker: Worker, free_gpus: int) -> Run | None:
         Q(queue__in=bigger) | Q(nodes__gt=1, queue__in=worker.queues),
         queued_at__lt=since,
     )
-    for run in waiting.order_by("queued_at", "pk")[:5]:
-        able = [each.pk for each in online().order_by("pk") if run.queue in each.queues and each.slots]
+    found = list(waiting.order_by("queued_at", "pk")[:5])
+    taking = routing.taking(online().order_by("pk")) if found else []
+    for run in found:
+        able = [each.pk for each in taking if run.queue in each.queues and each.slots]
         if len(able) < run.nodes or worker.pk not in able[: run.nodes]:
             continue
         if run.nodes > 1 and others_for(run.pk, worker) is not None:
@@ -117,6 +125,16 @@ def count_out(attempt: Attempt) -> None:
     followed = Node.objects.filter(attempt=attempt.pk, finished_at=None, lease_until__lt=Now())
     silent = Q(pk__in=led.values("worker")) | Q(pk__in=followed.values("worker"))
     count_as_gone(Worker.objects.filter(silent))
+
+
+def leave(worker: Worker) -> None:
+    """A worker has been told to stop: it is given nothing more, and gives back the parts that it has not begun.
+
+    The leaders of those see it leave, and go back to the queue; no attempt is lost for it.
+    """
+    with transaction.atomic():
+        Worker.objects.filter(pk=worker.pk).update(leaving=True)  # waits for a claim that counts on it
+        promised_to(worker).update(leaving=True, finished_at=Now(), outcome="done")
 
 
 def finish_forgotten() -> int:

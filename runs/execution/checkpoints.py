@@ -35,8 +35,14 @@ def prefix_of(attempt: Attempt, step: int) -> str:
 
 
 def snapshot(folder: Path, target: Path) -> None:
-    """Hard links to a checkpoint's files: the trainer may delete it while it is still being copied."""
-    for source in _files(folder):
+    """Hard links to a checkpoint's files: the trainer may delete it while it is still being copied.
+
+    Raises FileNotFoundError if it has deleted it, or some of it, before.
+    """
+    files = _files(folder)
+    if not files:
+        raise FileNotFoundError(f"{folder} is gone")
+    for source in files:
         link = target / source.relative_to(folder)
         link.parent.mkdir(parents=True, exist_ok=True)
         os.link(source, link)

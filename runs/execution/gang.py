@@ -23,6 +23,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 
 from runs import lifecycle
+from runs.execution import capacity
 from runs.execution.failures import failure
 from runs.logs import last_lines
 from runs.models import Attempt, Node, Worker
@@ -35,7 +36,7 @@ VERDICT_SECONDS = 8.0  # that a leader waits to hear from the others why they en
 
 def next_node(worker: Worker) -> Node | None:
     """Take up a part that this worker was given; None if there is none."""
-    mine = Node.objects.filter(worker=worker, started_at=None, finished_at=None)
+    mine = capacity.promised_to(worker)
     for pk in mine.order_by("pk").values_list("pk", flat=True):
         if mine.filter(pk=pk).update(started_at=Now()):
             return Node.objects.select_related("attempt__run", "worker").get(pk=pk)

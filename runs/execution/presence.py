@@ -13,7 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.db import close_old_connections, connection
 
-from runs.execution import admission, samples, telemetry
+from runs.execution import admission, capacity, samples, telemetry
 from runs.execution.outages import AWAY
 from runs.models import Worker
 from runs.models.worker import count_as_gone
@@ -30,6 +30,7 @@ class Presence:
         self._worker = worker
         self._register = register
         self._gone = threading.Event()
+        self._leaving = False
         self._sample: dict[str, Any] = telemetry.sample(worker.devices)
         self._stored: dict[str, Any] | None = None
         self._said: dict[str, str] = {}
@@ -40,11 +41,17 @@ class Presence:
         threading.Thread(target=self._look, name="telemetry", daemon=True).start()
         self._seen.start()
 
+    def leave(self) -> None:
+        """The worker has been told to stop: it is to be given nothing more while its runs save."""
+        self._leaving = True
+        self._unless_away(lambda: capacity.leave(self._worker))
+
     def end(self) -> None:
-        """The worker leaves: it counts as gone from now on."""
+        """The worker is done: it counts as gone from now on."""
         self._gone.set()
         if self._seen.is_alive():
             self._seen.join(5)  # or its last beat would come after this
+        self.leave()
         self._unless_away(lambda: count_as_gone(Worker.objects.filter(pk=self._worker.pk)))
 
     def _look(self) -> None:
@@ -73,6 +80,8 @@ class Presence:
             self._worker.pk = self._register().pk
             draining = samples.beat(self._worker.pk, sample, is_new=True)
         self._stored = sample
+        if self._leaving:  # it could not be said before, or the row is new
+            capacity.leave(self._worker)
         self._say("draining", DRAINING if draining else "", "This worker takes runs again.")
         refused = admission.refusal(self._worker, admission.deployed())
         self._say("refused", refused, "This worker is no longer refused.")

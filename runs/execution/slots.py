@@ -126,10 +126,14 @@ class Slots:
         for slot in self._slots:
             slot.wake()
 
-    def stop(self) -> None:
-        """Let every run save and go back to the queue; returns when all are out."""
+    def tell_to_stop(self) -> None:
+        """Let every run save and go back to the queue; returns at once."""
         self._stopping.set()
         self.wake()
+
+    def stop(self) -> None:
+        """As `tell_to_stop`; returns when all are out."""
+        self.tell_to_stop()
         for slot in self._slots:
             if slot.thread.is_alive():
                 slot.thread.join()

@@ -76,6 +76,7 @@ class WorkerProcess:
 
     def _register(self) -> Worker:
         values = self._values | {
+            "leaving": False,
             "started_at": Now(),
             "last_seen_at": Now(),
         }  # one clock for all: the database's
@@ -108,6 +109,8 @@ class WorkerProcess:
 
     def _leave(self) -> None:
         assert slots.of_this_process is not None
+        slots.of_this_process.tell_to_stop()
+        self._presence.leave()
         slots.of_this_process.stop()
         # An inspection is done again by another worker; leaving does not wait for hours.
         time.sleep(10)

@@ -26,6 +26,8 @@ class Worker(models.Model):
     telemetry = models.JSONField(default=dict)  # newest sample: {devices: […], host: {…}}
     # Asked for by an admin: finish what runs here and take no more. Outlives restarts of the worker.
     draining = models.BooleanField(default=False)
+    # Told to stop: its runs save and go back to the queue. Until it is started again it is given nothing.
+    leaving = models.BooleanField(default=False)
     cost_setting = models.FloatField(null=True)  # TUNEBOARD_COST_PER_HOUR of that host
     cost_edited = models.FloatField(null=True)  # said on the page, and goes before the setting
     started_at = models.DateTimeField(db_default=Now())

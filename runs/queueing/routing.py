@@ -20,9 +20,10 @@ def online() -> list[Worker]:
 
 
 def taking(workers: Iterable[Worker]) -> list[Worker]:
-    """Of these workers those that take runs: neither draining nor refused for their version."""
+    """Of these workers those that take runs: neither draining nor leaving nor refused for their version."""
     deployment = admission.deployed()
-    return [worker for worker in workers if not (worker.draining or admission.refusal(worker, deployment))]
+    staying = [worker for worker in workers if not (worker.draining or worker.leaving)]
+    return [worker for worker in staying if not admission.refusal(worker, deployment)]
 
 
 def device_memory(worker: Worker, devices: Sequence[int] | None = None) -> list[int]:
@@ -82,7 +83,7 @@ def why_nowhere(queue: str, memory_bytes: int | None, workers: list[Worker] | No
         return "No worker is online: it starts as soon as one is."
     able = taking(workers)
     if not able:
-        return "No worker takes runs at present: those that are online are draining or of another version."
+        return "No worker takes runs at present: those that are online are draining, shutting down or of another version."
     serving = [worker for worker in able if queue in worker.queues]
     if not serving:
         return f"No worker that is online takes runs of its queue, “{queue}”: it starts as soon as one does."

@@ -102,8 +102,11 @@ def defaults() -> dict[str, Any]:
 
 
 def make_version(workspace: Workspace) -> DatasetVersion:
-    """Short reviews whose label follows from their words, in canonical form."""
-    dataset = Dataset.objects.create(workspace=workspace, name="Words", status="ready")
+    """Short reviews whose label follows from their words, in canonical form.
+
+    Done again from any point where the database died, it leaves no files without a row.
+    """
+    dataset, _ = Dataset.objects.get_or_create(workspace=workspace, name="Words", status="ready")
     prefix = f"datasets/{dataset.pk}/versions/words"
     splits = {"train": 240, "validation": 40, "test": 40}
     chance = random.Random(5)

@@ -251,6 +251,17 @@ def test_an_admin_drains_a_host_and_has_it_take_runs_again(
     assert "Online" in page(admin, f"/hosts/{gpu_host.pk}/")
 
 
+def test_a_host_that_is_told_to_stop_says_so_while_its_runs_save(
+    lab: Lab, admin: Client, gpu_host: Worker, hold: Callable[..., Attempt]
+) -> None:
+    hold(lab.run())
+    Worker.objects.filter(pk=gpu_host.pk).update(leaving=True)
+    shown = page(admin, f"/hosts/{gpu_host.pk}/")
+    assert "Shutting down" in shown and "runs save and go back to the queue" in shown
+    assert "1 shutting down · runs wait until one takes runs again" in fleet().sentence
+    assert fleet().queues == frozenset()
+
+
 def test_what_an_hour_costs_is_said_on_the_page(admin: Client, gpu_host: Worker) -> None:
     admin.post(f"/hosts/{gpu_host.pk}/cost/", {"cost": "3,75"})
     assert "$3.75" in page(admin, f"/hosts/{gpu_host.pk}/")

@@ -11,6 +11,9 @@ import pytest
 
 from runs import lifecycle
 from runs.execution import checkpoints
+from runs.execution.copies import Copies
+from runs.execution.file_thread import FileThread
+from runs.execution.lease import Lease
 from runs.models import Attempt, Event, Metric, Run
 from runs.training import manifest
 from tests.runs.execution.supervised import Supervised, stored_weights, until, weights_of
@@ -180,6 +183,23 @@ def test_the_trainer_may_remove_a_checkpoint_that_is_still_being_copied(
     assert Event.objects.filter(run=run, kind="checkpoint").earliest("id").data == {"step": 4}
     lifecycle.request_pause(run.pk, None)
     assert supervised.wait().status == "paused"
+
+
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+def test_a_checkpoint_that_the_trainer_removed_before_it_was_linked_is_no_fault(
+    submit: Submit, claim: Claim, tmp_path: Path, left: str
+) -> None:
+    submit()
+    attempt = claim()
+    if left != "nothing":
+        (tmp_path / "checkpoint-5").mkdir()
+    lease = Lease(attempt, on_expiry=lambda: None)
+    files = FileThread("files", lease)
+    copies = Copies(attempt, tmp_path, files)
+    copies.begin({"step": 5, "path": "checkpoint-5"})
+    assert not copies and not list(tmp_path.glob("outbox/*"))
+    files.abandon(last=lambda: None)
+    lease.end()
 
 
 def test_a_checkpoint_whose_bytes_changed_on_the_way_is_not_stored(tmp_path: Path, settings: Any) -> None:

@@ -84,8 +84,10 @@ def test_with_too_few_hosts_nothing_is_held(hosts: list[Worker], submit: Make) -
         {"queues": []},
         {"versions": {"torch": "2.13"}},
         {"slots": 0},
+        {"draining": True},
+        {"leaving": True},
     ],
-    ids=["gone", "other queues", "other versions", "no slot"],
+    ids=["gone", "other queues", "other versions", "no slot", "drains", "leaves"],
 )
 def test_a_host_that_could_not_do_its_part_is_not_chosen(
     hosts: list[Worker], submit: Make, change: dict[str, Any]
@@ -211,6 +213,45 @@ def test_what_a_lost_leader_held_elsewhere_is_let_go(together: Attempt) -> None:
     assert capacity.finish_forgotten() == 1
     assert not Node.objects.filter(finished_at=None).exists()
     assert gang.next_node(together.nodes.get().worker) is None  # nobody begins it any more
+
+
+def test_a_worker_that_is_told_to_leave_gives_back_what_it_has_not_begun(
+    together: Attempt, hosts: list[Worker]
+) -> None:
+    """No attempt is lost for it: the leader sees it leave, as it sees one that trains."""
+    capacity.leave(hosts[1])
+    assert gang.next_node(hosts[1]) is None
+    assert gang.look_at_others(together) == gang.Others(leaving=True)
+    assert capacity.rooms([hosts[1]])[hosts[1].pk].slots == 1
+    lifecycle.leave(together)
+    assert lifecycle.claim(hosts[1], ["cpu"]) is None
+    again = lifecycle.claim(hosts[0], ["cpu"])
+    assert again is not None and [node.worker for node in again.nodes.all()] == [hosts[2]]
+    assert [attempt.outcome for attempt in together.run.attempts.order_by("number")] == ["released", ""]
+
+
+def test_a_worker_that_leaves_has_its_say_about_a_part_that_it_trains(
+    together: Attempt, hosts: list[Worker]
+) -> None:
+    node = gang.next_node(hosts[1])
+    assert node is not None
+    capacity.leave(hosts[1])
+    assert Node.objects.get(pk=node.pk).finished_at is None
+    assert gang.look_at_others(together) == gang.Others()  # its slot says when it has seen to it
+
+
+def test_nobody_leaves_in_the_middle_of_a_claim_that_counts_on_it(hosts: list[Worker], submit: Make) -> None:
+    """What the claim then gives it, it gives back."""
+    submit(2)
+    leaving = threading.Thread(target=lambda: (capacity.leave(hosts[1]), connection.close()))
+    with transaction.atomic():
+        attempt = lifecycle.claim(hosts[0], ["cpu"])
+        assert attempt is not None
+        leaving.start()
+        leaving.join(0.5)
+        assert leaving.is_alive(), "it waits for the claim"
+    leaving.join(10)
+    assert gang.look_at_others(attempt) == gang.Others(leaving=True)
 
 
 def beat(*workers: Worker) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.utils import timezone
 from runs import lifecycle
 from runs.execution import admission, hosts, samples, telemetry
 from runs.execution.presence import Presence
+from runs.execution.worker import WorkerProcess
 from runs.fleet import all_hosts
 from runs.models import Attempt, Deployment, Run, Worker, WorkerSample
 from tests.runs.execution.fake_nvml import Gpu, install
@@ -74,6 +76,31 @@ def test_a_worker_that_was_taken_off_the_list_puts_itself_back(
     assert lifecycle.claim(gpu_worker, ["cpu"]) is None
     presence.beat()
     assert lifecycle.claim(gpu_worker, ["cpu"]) is not None
+
+
+def test_a_worker_that_is_told_to_leave_is_there_and_given_nothing_until_it_is_started_again(
+    gpu_worker: Worker, submit: Callable[..., Run], settings: Any, tmp_path: Path
+) -> None:
+    submit()
+    values = {"host": "host", "pid": 1, "queues": ["cpu"]}
+    presence = Presence(gpu_worker, lambda: Worker.objects.create(name="host:/home", **values))
+    presence.leave()
+    assert lifecycle.claim(gpu_worker, ["cpu"]) is None
+    (host,) = all_hosts(Run.objects.all())
+    assert (host.state, host.free) == ("leaving", 0)
+    Worker.objects.all().delete()
+    presence.beat()  # back on the list, and leaving all the same
+    assert lifecycle.claim(gpu_worker, ["cpu"]) is None
+    presence.end()
+    assert all_hosts(Run.objects.all())[0].state == "offline"
+
+    settings.HOME = tmp_path
+    process = WorkerProcess()
+    Worker.objects.update(name=process._name)
+    started = process._register()
+    process._lock.close()
+    assert Worker.objects.get() == started and all_hosts(Run.objects.all())[0].state == "online"
+    assert lifecycle.claim(started, ["cpu"]) is not None
 
 
 def test_samples_are_kept_for_a_time(gpu_worker: Worker, settings: Any) -> None:
