@@ -26,6 +26,7 @@ from ninja.security import HttpBearer
 from webapp.accounts import tokens
 from webapp.accounts.access import may_edit
 from webapp.accounts.models import ApiToken
+from webapp.storable import fault_of
 
 log = logging.getLogger(__name__)
 MOST_ROWS = 2**31 - 1  # to skip in a list: no list is longer, and Postgres counts no further than a bigint
@@ -70,7 +71,7 @@ class Token(HttpBearer):
 
 
 class StorableParser(Parser):
-    """Lets in only what Postgres can keep or be asked for: text without NUL or half a surrogate pair."""
+    """Lets in only what Postgres can keep or be asked for (webapp/storable.py)."""
 
     def parse_body(self, request: HttpRequest) -> Any:
         body = super().parse_body(request)
@@ -83,19 +84,12 @@ class StorableParser(Parser):
         return found
 
 
-def _check_storable(value: Any, field: str = "body") -> None:
-    """Raises ApiError 422 with the outermost field that holds such text."""
-    if isinstance(value, str):
-        if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
-            told = "has a character that is no text (NUL, or half a surrogate pair); leave it out"
-            raise ApiError(422, "invalid", f"{field} {told}.", {field: told})
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _check_storable(key, field)
-            _check_storable(item, str(key) if field == "body" else field)
-    elif isinstance(value, list):
-        for item in value:
-            _check_storable(item, field)
+def _check_storable(value: Any) -> None:
+    """Raises ApiError 422 with the outermost field that cannot be kept."""
+    for field, item in value.items() if isinstance(value, dict) else [("body", value)]:
+        wrong, told = (field, fault_of(item)) if not fault_of(field) else ("body", fault_of(field))
+        if told:
+            raise ApiError(422, "invalid", f"{wrong} {told}.", {wrong: told})
 
 
 api = NinjaAPI(

@@ -268,6 +268,10 @@ def test_a_misspelt_field_does_not_train_with_a_default(lab: Lab, script: Script
         (b'{"model": "\\ud800", "dataset": 1, "method": "head"}', 422),
         (b'{"model": "tiny", "dataset": 1, "method": "head", "columns": {"text": "a\\u0000"}}', 422),
         (b'{"model": "tiny", "dataset": 1' + b"0" * 30 + b', "method": "head"}', 422),
+        (b'{"model": "tiny", "dataset": 1, "method": "head", "settings": {"learning_rate": NaN}}', 422),
+        (b'{"model": "tiny", "dataset": 1, "method": "head", "settings": {"seed": [-Infinity]}}', 422),
+        (b'{"\\u0000": 1}', 422),
+        (b'["\\ud800"]', 422),
         (b'{"name": "' + b"x" * 11_000_000 + b'"}', 413),
     ],
 )

@@ -128,7 +128,7 @@ def upload(
     require_editor(request)
     try:
         mapping = json.loads(columns) if columns else {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ApiError(422, "invalid", f"columns is not JSON: {error}", {"columns": str(error)}) from error
     said = {
         "task": task,

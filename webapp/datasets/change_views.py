@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from django.contrib import messages
 from django.http import Http404, HttpResponse
@@ -29,19 +28,13 @@ def change(request: Request, pk: int) -> HttpResponse:
     dataset, version = version_or_404(request, pk)
     try:
         asked = json.loads(request.POST.get("change", ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         asked = None
-    _request(request, version, asked)
-    return redirect("datasets:detail", dataset.pk)
-
-
-def _request(request: Request, version: DatasetVersion, asked: Any) -> bool:
     try:
         changing.request_change(version, asked, request.user)
     except (Wrong, changing.Busy) as error:
         messages.error(request, str(error))
-        return False
-    return True
+    return redirect("datasets:detail", dataset.pk)
 
 
 @require_POST

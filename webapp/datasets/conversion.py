@@ -27,11 +27,11 @@ from webapp.datasets.pictures import allow_pixels
 from webapp.datasets.problems import Problems, Refused, shown
 from webapp.datasets.sandbox import connect
 from webapp.datasets.splits import SPLIT_WORDS
+from webapp.datasets.splitting import SEED
 from webapp.datasets.staging import Report, Staged, stage_all, unified
 from webapp.datasets.tallies import joined
 from webapp.datasets.writing import Converted, write
 
-DEFAULT_SEED = 42
 SPLIT_COLUMNS = ("split", "fold", "subset", "partition", "set")
 
 
@@ -124,7 +124,7 @@ def _converted(
         described, tasks, task=asked.get("task", ""), asked=asked.get("columns") or {}
     )
     _check_suggested(suggested, described, asked, tasks, problems)
-    seed = asked.get("seed", DEFAULT_SEED)
+    seed = asked.get("seed", SEED)
     return write(staged, described, split_column, suggested, seed, output, scratch, report, problems)
 
 

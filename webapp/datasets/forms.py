@@ -14,6 +14,7 @@ from webapp.datasets import suggestion
 from webapp.datasets.edits.split import WAYS
 from webapp.datasets.formats import all_extensions
 from webapp.datasets.models import Dataset, DatasetVersion
+from webapp.datasets.splitting import SEED
 
 HEADER = {"": "Find out", "yes": "Column names", "no": "Already data"}
 
@@ -195,12 +196,12 @@ class SplitForm(forms.Form):
     folds = forms.IntegerField(required=False)
     fold = forms.IntegerField(label="Fold that tests", required=False)
     every = forms.BooleanField(label="Make a version of each fold", required=False)
-    seed = forms.IntegerField(required=False, help_text="The same seed draws the same rows.")
+    seed = forms.IntegerField(required=False, min_value=0, help_text="The same seed draws the same rows.")
 
     values_found: list[str]  # of the column that tells the split
 
     def __init__(self, version: DatasetVersion, said: Mapping[str, Any]) -> None:
-        usual = {"how": "stratified", "validation": 10, "test": 10, "folds": 5, "fold": 1, "seed": 42}
+        usual = {"how": "stratified", "validation": 10, "test": 10, "folds": 5, "fold": 1, "seed": SEED}
         label = (version.suggested or {}).get("columns", {}).get("label", "")
         asked = {name: said.get(name) for name in self.base_fields if said.get(name) not in (None, "")}
         if said.get("how") is None:
@@ -239,10 +240,16 @@ class SplitForm(forms.Form):
             for place, value in enumerate(self.values_found)
         ]
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong with what was typed into the controls that are shown, as a sentence; empty if nothing is."""
+        wrong = next((each for each in self.shown if each.errors), None)
+        return f"{wrong.label}: {wrong.errors[0]}" if wrong is not None else ""
+
     def asked(self) -> dict[str, Any]:
-        """As changing.request_change takes it."""
+        """As changing.request_change takes it, where there is no trouble."""
         self.full_clean()
-        clean = getattr(self, "cleaned_data", {})
+        clean = self.cleaned_data
         asked: dict[str, Any] = {"op": "split", "how": self.way, "column": self.by}
         if self.way in ("stratified", "group", "time"):
             for name in ("validation", "test"):
@@ -256,12 +263,12 @@ class SplitForm(forms.Form):
             asked["values"] = {value: split for _, value, _, split in self.value_choices()}
         elif self.way != "time":
             seed = clean.get("seed")
-            asked["seed"] = 42 if seed is None else seed
+            asked["seed"] = SEED if seed is None else seed
         return asked
 
 
 class RenameForm(forms.ModelForm):  # type: ignore[type-arg]
-    """Name and description; the rows of a dataset never change."""
+    """Name and description."""
 
     class Meta:
         model = Dataset

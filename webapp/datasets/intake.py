@@ -22,7 +22,9 @@ from webapp.datasets import suggestion
 from webapp.datasets.claims import INSPECT, PATIENCE_SECONDS, in_seconds, publish
 from webapp.datasets.formats import all_extensions
 from webapp.datasets.models import Dataset, DatasetVersion, UploadedFile
+from webapp.datasets.splitting import seed_trouble
 from webapp.datasets.uploading import ArrivedFile, IncomingFile, KeptFile
+from webapp.storable import fault_of
 from webapp.templatetags.ui import size
 from webapp.uploads import quota, receiving
 from webapp.uploads.incoming import clean_name, incoming_folder
@@ -142,8 +144,9 @@ def checked_request(request: dict[str, Any]) -> dict[str, Any]:
         wrong["has_header"] = "Say true or false, or leave it out."
     if not isinstance(said.get("split_column", ""), str):
         wrong["split_column"] = "Say the name of a column."
-    if type(said.get("seed", 0)) is not int:
-        wrong["seed"] = "Say a whole number."
+    wrong |= {key: f"This {fault}." for key, value in said.items() if (fault := fault_of(value))}
+    if trouble := seed_trouble(said.get("seed", 0)):
+        wrong["seed"] = trouble
     if wrong:
         raise IntakeError(wrong)
     return said

@@ -38,10 +38,6 @@ class Outcome:
     sizes: dict[str, int]
     trouble: str = ""
 
-    @property
-    def rows(self) -> int:
-        return sum(self.sizes.values())
-
 
 @require_http_methods(["GET", "POST"])
 @editor_required
@@ -52,7 +48,8 @@ def split(request: Request, pk: int) -> HttpResponse:
     form = SplitForm(version, said)
     form.values_found, trouble = _values(version, form.by) if form.way == "column" else ([], "")
     asked = form.asked()
-    if request.method == "POST":
+    trouble = trouble or form.trouble
+    if request.method == "POST" and not form.trouble:
         try:
             changing.request_change(version, asked, request.user)
         except Wrong as error:
@@ -67,7 +64,6 @@ def split(request: Request, pk: int) -> HttpResponse:
         "dataset": dataset,
         "version": version,
         "form": form,
-        "way": WAYS[form.way],
         "ways": WAYS,
         "splits": [("train", "Train"), ("validation", "Validate"), ("test", "Test")],
         "outcome": Outcome({}, trouble) if trouble else _outcome(version, asked),

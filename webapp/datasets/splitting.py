@@ -7,6 +7,7 @@ split is stratified and exact, depends on the seed and the rows alone, and needs
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,12 @@ from webapp.datasets.problems import Refused
 
 SHARE = 0.1  # of a split that is made, of the rows that it is made from
 TRAIN, VALIDATION, TEST = 0, 1, 2
+SEED = 42  # of what is drawn, where nobody says another
+
+
+def seed_trouble(seed: Any) -> str:
+    """Why nothing can be drawn with this, as a sentence; empty if it can."""
+    return "" if type(seed) is int and seed >= 0 else "Say a whole number from 0."
 
 
 @dataclass(frozen=True)

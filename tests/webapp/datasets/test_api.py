@@ -71,6 +71,11 @@ def test_a_file_that_cannot_be_used_ends_as_invalid_with_problems(
         ({"columns": "not json"}, "columns"),
         ({"columns": json.dumps({"nobody": "text"})}, "columns"),
         ({"columns": json.dumps(["text"])}, "columns"),
+        ({"columns": "[" * 100_000}, "columns"),
+        ({"columns": json.dumps({"text": "\0"})}, "columns"),
+        ({"columns": json.dumps({"text": "\ud800"})}, "columns"),
+        ({"seed": "-1"}, "seed"),
+        ({"seed": "one"}, "seed"),
     ],
 )
 def test_what_is_said_wrongly_is_answered_by_field(

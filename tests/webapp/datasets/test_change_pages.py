@@ -81,9 +81,17 @@ def test_an_older_version_is_shown_and_can_be_used_again(client: Client, dataset
 
 
 def test_what_cannot_be_asked_for_is_said(client: Client, dataset: Dataset) -> None:
-    for asked in ("", "{", "[]", '{"op": "drop_tables"}'):
+    for asked in ("", "{", "[" * 100_000, "[]", '{"op": "drop_tables"}'):
         response = client.post(f"/datasets/{dataset.pk}/changes/", {"change": asked}, follow=True)
         assert "There is no such change" in response.content.decode()
+    for asked in (
+        '{"op": []}',
+        '{"op": "map", "task": "\\u0000"}',
+        '{"op": "split", "how": "kfold", "test": NaN}',
+    ):
+        response = client.post(f"/datasets/{dataset.pk}/changes/", {"change": asked}, follow=True)
+        assert response.status_code == 200 and "messages" in response.context
+        assert list(response.context["messages"])
     assert not Change.objects.exists()
 
 

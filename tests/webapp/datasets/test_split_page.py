@@ -84,7 +84,9 @@ def test_a_column_whose_values_tell_the_split_lists_them(client: Client, dataset
 def test_what_cannot_be_is_said_and_no_page_fails(client: Client, dataset: Dataset) -> None:
     assert "Choose a column" in page(client, dataset, how="group")
     assert "Say a share" in page(client, dataset, how="stratified", validation=0.0)
-    assert "Say a share" in page(client, dataset, how="stratified", test="x")
+    assert "To test: Enter a number." in page(client, dataset, how="stratified", test="x")
+    for seed in ("-1", "one", "9" * 5000):
+        assert "Seed: " in page(client, dataset, how="stratified", seed=seed)
     assert "Say a number from" in page(client, dataset, how="kfold", folds=1)
     assert "which is no time" in page(client, dataset, how="time", column="text")
     assert "more than 50" in page(client, dataset, how="column", column="text")
@@ -97,6 +99,9 @@ def test_the_form_makes_a_version(client: Client, dataset: Dataset) -> None:
     address = f"/datasets/{dataset.pk}/split/"
     wrong = client.post(address, {"how": "group", "validation": "10", "test": "10"})
     assert wrong.status_code == 422 and "There is no column" in unescape(wrong.content.decode())
+    wrong = client.post(address, {"how": "stratified", "seed": "-1"})
+    assert wrong.status_code == 422 and "greater than or equal to 0" in wrong.content.decode()
+    assert not Change.objects.exists()
     asked = {"how": "group", "column": "who", "validation": "20", "test": "20", "seed": "3"}
     assert client.post(address, asked).status_code == 302
     change = Change.objects.get()

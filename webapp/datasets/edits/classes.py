@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from webapp.datasets.columns import LONGEST_CLASS, Column, quoted
-from webapp.datasets.edits import Edit, Wrong, need_column, need_names
+from webapp.datasets.edits import Edit, Wrong, need_column, need_names, need_seed
 from webapp.datasets.edits.facts import Facts
 from webapp.datasets.edits.plan import Parent, Plan
 from webapp.datasets.findings import ROW, SPLIT, plural
+from webapp.datasets.splitting import SEED
 
 CLASSED = ("label", "tags", "objects")
 CAPPED = ("label", "integer", "boolean")
@@ -21,12 +22,12 @@ class MergeLabels(Edit):
     """Several classes become one; of a single one it is a new name."""
 
     slug = "merge_labels"
-    takes = {"column": ..., "labels": ..., "into": ...}
+    takes = {"column": str, "labels": list, "into": str}
 
     def check(self, asked: dict[str, Any], facts: Facts) -> None:
         column = need_column(facts, asked["column"], CLASSED)
         asked["labels"] = need_names(asked["labels"], column)
-        into = " ".join(str(asked["into"]).split()) if isinstance(asked["into"], str) else ""
+        into = " ".join(asked["into"].split())
         if not into or len(into) > LONGEST_CLASS or not into.isprintable():
             raise Wrong(into=f"Say how the class is to be called, in at most {LONGEST_CLASS} characters.")
         if asked["labels"] == [into]:
@@ -48,7 +49,7 @@ class DropLabels(Edit):
     """Rows of some classes go, and the classes with them."""
 
     slug = "drop_labels"
-    takes = {"column": ..., "labels": ...}
+    takes = {"column": str, "labels": list}
 
     def check(self, asked: dict[str, Any], facts: Facts) -> None:
         column = need_column(facts, asked["column"], ("label",))
@@ -71,7 +72,7 @@ class CapClass(Edit):
     """Of classes with more rows to train on than `most`, so many are drawn. Validation and test stay as they are."""
 
     slug = "cap_class"
-    takes = {"column": ..., "most": ..., "label": "", "seed": 42}
+    takes = {"column": str, "most": int, "label": "", "seed": SEED}
 
     def check(self, asked: dict[str, Any], facts: Facts) -> None:
         column = need_column(facts, asked["column"], CAPPED)
@@ -79,8 +80,9 @@ class CapClass(Edit):
             need_names([asked["label"]], column, "label")
         elif asked["label"]:
             raise Wrong(label=f"“{column['name']}” has no named classes: leave this out to cap each value.")
-        if type(asked["most"]) is not int or asked["most"] < 1:
+        if asked["most"] < 1:
             raise Wrong(most="Say how many rows are to be left at most, from 1.")
+        need_seed(asked["seed"])
 
     def title(self, asked: dict[str, Any]) -> str:
         what = f"“{asked['label']}”" if asked["label"] else f"each class of “{asked['column']}”"

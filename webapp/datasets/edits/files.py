@@ -15,7 +15,7 @@ class AddFiles(Edit):
     """Their rows come to those to train on, or to the split that is named or that their names tell."""
 
     slug = "add_files"
-    takes = {"names": ..., "split": ""}
+    takes = {"names": list, "split": ""}
 
     def check(self, asked: dict[str, Any], facts: Facts) -> None:
         if asked["split"] and asked["split"] not in SPLITS:

@@ -13,10 +13,10 @@ class Map(Edit):
     """Which column plays which role. Whether the kinds fit is found when the columns are looked at again."""
 
     slug = "map"
-    takes = {"task": ..., "columns": {}}
+    takes = {"task": str, "columns": {}}
 
     def check(self, asked: dict[str, Any], facts: Facts) -> None:
-        if not isinstance(asked["task"], str) or not asked["task"]:
+        if not asked["task"]:
             raise Wrong(task="Say which task.")
         names = [column["name"] for column in facts.columns]
         for role, name in asked["columns"].items():

@@ -18,7 +18,7 @@ class MaskPersonal(Edit):
     """E-mail addresses, telephone and card numbers, as far as they are recognised."""
 
     slug = "mask_personal"
-    takes = {"column": ...}
+    takes = {"column": str}
 
     def check(self, asked: dict[str, Any], facts: Facts) -> None:
         need_column(facts, asked["column"], KINDS)

@@ -19,14 +19,14 @@ class DropRows(Edit):
     """Rows that a person picked."""
 
     slug = "drop_rows"
-    takes = {"split": ..., "rows": ...}
+    takes = {"split": str, "rows": list}
 
     def check(self, asked: dict[str, Any], facts: Facts) -> None:
-        total = facts.splits.get(asked["split"]) if isinstance(asked["split"], str) else None
+        total = facts.splits.get(asked["split"])
         if total is None:
             raise Wrong(split=f"There is no such split. There are: {', '.join(facts.splits)}.")
         rows = asked["rows"]
-        if not isinstance(rows, list) or not rows or len(rows) > MOST_ROWS:
+        if not rows or len(rows) > MOST_ROWS:
             raise Wrong(rows=f"Name one row at least, and at most {MOST_ROWS:,} of them.")
         if not all(type(row) is int and 1 <= row <= total for row in rows):
             raise Wrong(rows=f"Rows of {asked['split']} are numbered from 1 to {total:,}.")
@@ -43,7 +43,7 @@ class DropFound(Edit):
     """The rows of a finding: of those that repeat the first stays, of leakage those to validate and test on."""
 
     slug = "drop_found"
-    takes = {"code": ..., "column": "", "split": ""}
+    takes = {"code": str, "column": "", "split": ""}
 
     def check(self, asked: dict[str, Any], facts: Facts) -> None:
         if asked["code"] not in WHAT or asked["code"] not in findings.selects():

@@ -20,7 +20,7 @@ class Resample(Edit):
     """By soxr, in one channel; what has the rate already stays as it is."""
 
     slug = "resample"
-    takes = {"column": ..., "rate": 16_000}
+    takes = {"column": str, "rate": 16_000}
 
     def check(self, asked: dict[str, Any], facts: Facts) -> None:
         need_column(facts, asked["column"], ("audio",))

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 
 from webapp.datasets import splitting
 from webapp.datasets.columns import quoted
-from webapp.datasets.edits import Edit, Wrong, need_column
+from webapp.datasets.edits import Edit, Wrong, need_column, need_seed
 from webapp.datasets.edits.facts import Facts
 from webapp.datasets.edits.plan import Parent, Plan
 from webapp.datasets.findings import ROW, SPLIT, plural
 from webapp.datasets.problems import Refused
 from webapp.datasets.splits import SPLITS
+from webapp.datasets.splitting import TEST, TRAIN, VALIDATION
 
-TRAIN, VALIDATION, TEST = range(3)
 MOST_SHARE = 0.9  # of validation and test together
 MOST_FOLDS = 20
 MOST_VALUES = 50  # of a column that tells the split
@@ -78,11 +78,11 @@ class Split(Edit):
 
     slug = "split"
     takes = {
-        "how": ...,
+        "how": str,
         "column": "",
         "validation": 0.1,
         "test": 0.1,
-        "seed": 42,
+        "seed": splitting.SEED,
         "folds": 5,
         "fold": 1,
         "every": False,
@@ -91,11 +91,12 @@ class Split(Edit):
 
     def check(self, asked: dict[str, Any], facts: Facts) -> None:
         how = asked["how"]
-        way = WAYS.get(how) if isinstance(how, str) else None
+        way = WAYS.get(how)
         if way is None:
             raise Wrong(how=f"There is no such way. There are: {', '.join(WAYS)}.")
         if asked["column"] or way.needs_column:
             need_column(facts, asked["column"], way.kinds)
+        need_seed(asked["seed"])
         rows = sum(facts.splits.values())
         if how in ("stratified", "group", "time"):
             _check_shares(asked)
