@@ -36,6 +36,7 @@ class Memory:
     last_logged_step: int = 0
     evaluations_without_gain: int = 0
     last_evaluated_step: int = -1
+    evaluation_due: bool = False  # the run was stopped in the evaluation after this step, or before it
 
     def write(self, folder: Path) -> None:
         (folder / MEMORY_NAME).write_text(json.dumps(asdict(self)))
@@ -132,8 +133,12 @@ class Pacing(TrainerCallback):  # type: ignore[misc]
         if is_due:
             control.should_save = True
         if should_stop and state.global_step < state.max_steps:
-            self.leaving = True
-            control.should_save = control.should_training_stop = True
+            self.leave(control)
+
+    def leave(self, control: TrainerControl) -> None:
+        """The run goes no further: it is saved as of this step."""
+        self.leaving = True
+        control.should_save = control.should_training_stop = True
 
     def on_evaluated(self, improved: bool, state: TrainerState, control: TrainerControl) -> None:
         """Called by the Trainer once it knows whether this evaluation was the best so far."""

@@ -27,7 +27,7 @@ from runs.training.ema import Averages
 from runs.training.events import TrainingFailure
 from runs.training.manifest import is_whole
 from runs.training.saving import Saver, adopt_checkpoints, carry_weights, folder_of
-from runs.training.snapshot import EMA_NAME, room_for_copy, take
+from runs.training.snapshot import EMA_NAME, random_state, room_for_copy, set_random_state, take
 
 FEWEST_EVALUATIONS = 4
 
@@ -129,6 +129,14 @@ class EpochSampler(Sampler[int]):  # type: ignore[misc]
         return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
 
 
+class CutShort(Exception):
+    """An evaluation has been left because the run is to stop."""
+
+
+class Over(Exception):
+    """The evaluation that a run went on with is the last thing that it did."""
+
+
 class Resumable(distributed.AcrossRanks):
     """A mixin before transformers' Trainer or a subclass: exact resume, and checkpoints that are announced.
 
@@ -186,20 +194,66 @@ class Resumable(distributed.AcrossRanks):
         if evaluated and trainer.is_in_train:
             self.context.metric(trainer.state.global_step, evaluated)
 
+    # -- evaluating --------------------------------------------------------------------------------
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """As the Trainer's; while training it is a phase of its own on the page."""
+        """As the Trainer's; while training it is a phase of its own on the page.
+
+        A run that is asked to stop does not wait for its end: nothing is returned then, the state of before is
+        saved, and a resumed run evaluates first.
+        """
         trainer: Any = self
-        if trainer.is_in_train:
-            self.context.phase("evaluating")
+        if not trainer.is_in_train:
+            return self._evaluated(*args, **kwargs)
+        self.context.phase("evaluating")
+        before = random_state()
+        try:
+            found = self._evaluated(*args, **kwargs)
+        except CutShort:
+            set_random_state(before)
+            self.memory.evaluation_due = True
+            self.pacing.leave(trainer.control)
+            return {}
+        self.memory.evaluation_due = False
+        self.context.phase("training")
+        return found
+
+    def _evaluated(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self.averages.in_place() if self.averages else nullcontext():
             found: dict[str, float] = super().evaluate(*args, **kwargs)  # type: ignore[misc]
-        if trainer.is_in_train:
-            self.context.phase("training")
         return found
+
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        self.look_up()
+        return super().prediction_step(*args, **kwargs)  # type: ignore[misc]
+
+    def look_up(self) -> None:
+        """To be called before each piece of an evaluation; raises CutShort where the run is to stop.
+
+        After the last step nothing is left to be saved but the evaluation, which is waited for.
+        """
+        trainer: Any = self
+        if (
+            trainer.is_in_train
+            and trainer.state.global_step < trainer.state.max_steps
+            and distributed.agree(self.context.should_stop)[0]
+        ):
+            raise CutShort
+
+    def _evaluate_late(self) -> None:
+        """The evaluation in which the run was stopped, and what the loop does after one. Raises CutShort, or Over."""
+        trainer: Any = self
+        self._determine_best_metric(trainer._evaluate(None, None), None)
+        trainer.control.should_save = True  # or it would be due again
+        self._save_checkpoint(trainer.model, None)
+        trainer.control = trainer.callback_handler.on_save(trainer.args, trainer.state, trainer.control)
+        if trainer.control.should_training_stop:
+            raise Over
 
     # -- early stopping and the best weights -------------------------------------------------------
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         trainer: Any = self
+        if self.memory.evaluation_due:
+            return False  # it has been cut short
         improved: bool = super()._determine_best_metric(metrics, trial)  # type: ignore[misc]
         self.pacing.on_evaluated(improved, trainer.state, trainer.control)
         return improved
@@ -270,19 +324,21 @@ class Resumable(distributed.AcrossRanks):
                 follow_schedule(trainer.lr_scheduler, trainer.optimizer)
                 if self.pacing.patience and self.memory.evaluations_without_gain >= self.pacing.patience:
                     self.memory.evaluations_without_gain = 0  # else it would stop at the next one
-            self._resumed = True
         return found
 
     extends = False  # the run goes on beyond what was its end
-    _resumed = False
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        """Called once in a run that goes on, where the step after the checkpoint begins."""
         trainer: Any = self
-        if self._resumed:  # the loop has just set these as for a fresh start
-            self._resumed = False
-            trainer._tr_loss += self.memory.loss_sum
-            trainer._globalstep_last_logged = self.memory.last_logged_step
-        return super().training_step(*args, **kwargs)  # type: ignore[misc]
+        super()._load_rng_state(checkpoint)  # type: ignore[misc]
+        if checkpoint is None:
+            return
+        # The loop has set these as for a fresh start.
+        trainer._tr_loss += self.memory.loss_sum
+        trainer._globalstep_last_logged = self.memory.last_logged_step
+        if self.memory.evaluation_due:
+            self._evaluate_late()
 
 
 class PlainTrainer(Resumable, Trainer):  # type: ignore[misc]
@@ -313,7 +369,10 @@ def fit(trainer: Any, context: Context) -> Any:
                 _load_weights(trainer, best if best.is_dir() else resume)
             return distributed.brought_together(trainer.model, skeleton)
     try:
-        trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        try:
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+        except Over:
+            trainer.is_in_train = False
         trainer.saver.wait()
     finally:
         trainer.saver.close()

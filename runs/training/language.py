@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -173,8 +173,8 @@ class LanguageTrainer(Resumable, SFTTrainer):  # type: ignore[misc]
     ) -> EvalLoopOutput:
         """The mean over tokens; the Trainer's own is a mean over batches, which depends on how they were made."""
         rows = self.eval_dataset
-        found = self.scorer.of(self.model, rows)
-        self.answering.report(self.model, self.state.global_step)
+        found = self.scorer.of(self.model, rows, look_up=self.look_up)
+        self.answering.report(self.model, self.state.global_step, self.look_up)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(rows))
 
@@ -188,16 +188,24 @@ class Scorer:
     def __init__(self, context: Context, collate: Collator) -> None:
         self.context, self.collate = context, collate
 
-    def of(self, model: Any, rows: Dataset, losses: NDArray[np.float32] | None = None) -> dict[str, float]:
+    def of(
+        self,
+        model: Any,
+        rows: Dataset,
+        losses: NDArray[np.float32] | None = None,
+        look_up: Callable[[], None] = lambda: None,
+    ) -> dict[str, float]:
         """{loss, perplexity}: the mean over the labelled tokens of all rows, in nats.
 
-        `losses` [rows] is filled with the mean of each row that this process reads.
+        `losses` [rows] is filled with the mean of each row that this process reads. `look_up` is called before
+        each batch, and may raise.
         """
         total, tokens = 0.0, 0.0
         was_training = model.training
         model.eval().to(device())
         with torch.no_grad(), autocast(self.context.settings["precision"]):
             for numbers, counts in distributed.my_share(list(self._batches(model, rows))):
+                look_up()
                 batch = self.collate([rows[row] for row in numbers])
                 labels = batch.pop("labels").to(device())
                 inputs = {name: tensor.to(device()) for name, tensor in batch.items()}
@@ -263,12 +271,15 @@ class Answering:
         self.context, self.tokenizer, self.samples = context, tokenizer, samples
         self.room = int(context.settings["sample_max_new_tokens"])
 
-    def report(self, model: Any, step: int) -> None:
-        """Tell what the model answers at this step."""
-        if self.room:
-            self.context.answers(
-                step, [self._item(model, number, sample) for number, sample in enumerate(self.samples)]
-            )
+    def report(self, model: Any, step: int, look_up: Callable[[], None] = lambda: None) -> None:
+        """Tell what the model answers at this step. `look_up` is called before each answer, and may raise."""
+        if not self.room:
+            return
+        items = []
+        for number, sample in enumerate(self.samples):
+            look_up()
+            items.append(self._item(model, number, sample))
+        self.context.answers(step, items)
 
     def _item(self, model: Any, number: int, sample: Sample) -> dict[str, Any]:
         return {

@@ -157,19 +157,36 @@ def _adapter(
     return found, model.peft_config[name]
 
 
-def _random_numbers(trainer: Any) -> dict[str, Any] | None:
-    """{file: states}, of every process of the training, in the one that saves; None in the others."""
+def random_state() -> dict[str, Any]:
+    """Of every generator that a training in this process draws from, as the Trainer reads it again."""
     own: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": np.random.get_state(),  # of the generator that libraries draw from
         "cpu": torch.random.get_rng_state(),
     }
-    processes = int(trainer.args.world_size)
     if torch.cuda.is_available():
-        # As the Trainer reads them again: one device's, or all that a process of several sees.
-        own["cuda"] = (
-            torch.cuda.random.get_rng_state_all() if processes > 1 else torch.cuda.random.get_rng_state()
-        )
+        # One device's, or all that a process of several sees.
+        several = distributed.world() > 1
+        own["cuda"] = torch.cuda.random.get_rng_state_all() if several else torch.cuda.random.get_rng_state()
+    return own
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Back to what `random_state` returned in this process."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.random.set_rng_state(state["cpu"])
+    if "cuda" in state:
+        if distributed.world() > 1:
+            torch.cuda.random.set_rng_state_all(state["cuda"])
+        else:
+            torch.cuda.random.set_rng_state(state["cuda"])
+
+
+def _random_numbers(trainer: Any) -> dict[str, Any] | None:
+    """{file: states}, of every process of the training, in the one that saves; None in the others."""
+    own = random_state()
+    processes = int(trainer.args.world_size)
     if processes == 1:
         return {"rng_state.pth": own}
     gathered: list[Any] | None = [None] * processes if trainer.args.process_index == 0 else None

@@ -215,10 +215,13 @@ def resume(
 
 
 @STRATEGIES
+@pytest.mark.parametrize("mostly", ["training", "evaluating"])
 def test_asked_to_stop_all_leave_at_one_step_and_go_on_later(
-    strategy: str, tiny_model: Make, texts: DatasetRef, write_spec: Write, tmp_path: Path
+    strategy: str, mostly: str, tiny_model: Make, texts: DatasetRef, write_spec: Write, tmp_path: Path
 ) -> None:
     model, settings = tiny_model("bert"), {**SETTINGS, "num_train_epochs": 5}
+    if mostly == "evaluating":  # after each step, row by row
+        settings |= {"eval_steps": 1, "per_device_eval_batch_size": 1, "early_stopping_patience": 0}
     both: dict[str, Any] = {"processes": 2, "strategy": strategy}
     undisturbed = write_spec(model, texts, "full", "undisturbed", settings=settings, **both)
     finished(undisturbed)
