@@ -59,8 +59,13 @@ def _nothing_new(tag: str) -> HttpResponse:
 
 
 def tagged(response: HttpResponse, tag: str) -> HttpResponse:
-    """Give a page or fragment its tag, and keep browsers from showing a fragment as the page."""
+    """Give a page or fragment its tag."""
     response["HX-PTag"] = tag
+    return told_apart(response)
+
+
+def told_apart(response: HttpResponse) -> HttpResponse:
+    """Keep browsers from showing a fragment as the page that has the same address."""
     patch_vary_headers(response, ["HX-Request"])
     patch_cache_control(response, private=True, no_store=True)
     return response

@@ -13,6 +13,7 @@ from runs.api.runs import runs_of
 from webapp.api import ERRORS, ApiError, require_editor
 from webapp.datasets.api import DatasetOut, described
 from webapp.datasets.intake import IntakeError
+from webapp.datasets.owned import refused
 
 router = Router(tags=["runs"])
 
@@ -32,8 +33,7 @@ def predictions_dataset(request: HttpRequest, run_id: int) -> tuple[int, dict[st
     run = get_object_or_404(runs_of(request), pk=run_id)
     try:
         return 201, described(predictions.make_dataset(run, token.user))
-    except predictions.NoPredictions as refused:
-        raise ApiError(409, "not_allowed", str(refused)) from refused
+    except predictions.NoPredictions as error:
+        raise ApiError(409, "not_allowed", str(error)) from error
     except IntakeError as error:
-        code = "too_large" if error.status == 413 else "invalid"
-        raise ApiError(error.status, code, str(error), error.fields) from error
+        raise refused(error) from error

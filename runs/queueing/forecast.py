@@ -19,10 +19,10 @@ from runs.models import Attempt, Run, Usage
 from runs.models.run import READY
 from runs.queueing.outlook import Host, Place, Queued, Running, outlook
 from runs.queueing.routing import may_hold, online, taking
+from webapp.datasets.versions import large
 
 MOST_PLAYED = 300  # runs; with more in the queue only the place is told
 HISTORY = 200  # earlier runs of a model that are looked at
-LARGE = ("columns", "preview", "details")  # of a dataset's version, and of no use here
 # Of each other workspace as many are before it as of its own, and one more: they take turns.
 MANY_AHEAD = """
 SELECT coalesce(sum(CASE WHEN workspace_id = %(workspace)s THEN mine.ahead ELSE least(count, mine.ahead + 1) END), 0)
@@ -49,7 +49,7 @@ def forecast(run: Run) -> Forecast:
     ready = Run.objects.filter(READY, queue__in=queues)
     rows = list(
         ready.select_related("base_model", "dataset_version")
-        .defer(*(f"dataset_version__{name}" for name in LARGE))
+        .defer(*large("dataset_version__"))
         .order_by("queued_at")[: MOST_PLAYED + 1]
     )
     if len(rows) > MOST_PLAYED:
@@ -61,7 +61,7 @@ def forecast(run: Run) -> Forecast:
     attempts = list(
         Attempt.objects.filter(finished_at=None)
         .select_related("run__base_model", "run__dataset_version")
-        .defer(*(f"run__dataset_version__{name}" for name in LARGE))
+        .defer(*large("run__dataset_version__"))
         .prefetch_related("nodes")
     )
     lengths = Lengths([*rows, *(attempt.run for attempt in attempts)])

@@ -36,11 +36,16 @@ def editor_required(view: Callable[..., HttpResponseBase]) -> Callable[..., Http
 
     @wraps(view)
     def checked(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not request.may_edit:
-            raise PermissionDenied("You may look at this workspace but not change it. Ask one of its owners.")
+        check_may_edit(request)
         return view(request, *args, **kwargs)
 
     return checked
+
+
+def check_may_edit(request: Any) -> None:
+    """For a view that viewers may look at, where it is to change something; raises PermissionDenied."""
+    if not request.may_edit:
+        raise PermissionDenied("You may look at this workspace but not change it. Ask one of its owners.")
 
 
 def owner_required(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:

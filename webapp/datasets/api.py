@@ -14,6 +14,7 @@ from ninja.files import UploadedFile
 from webapp.api import ERRORS, MOST_ROWS, ApiError, require_editor
 from webapp.datasets import deleting, intake, samples, sources
 from webapp.datasets.models import Dataset
+from webapp.datasets.owned import dataset_of, refused
 
 router = Router(tags=["datasets"])
 
@@ -81,13 +82,6 @@ def _datasets(request: Any) -> QuerySet[Dataset]:
     return found.select_related("version").prefetch_related("files")
 
 
-def _dataset(request: Any, dataset_id: int) -> Dataset:
-    found = _datasets(request).filter(pk=dataset_id).first()
-    if found is None:
-        raise ApiError(404, "not_found", "There is no such dataset in this workspace.")
-    return found
-
-
 @router.get("", response={200: DatasetsOut, **ERRORS}, summary="List datasets")
 def list_datasets(
     request: HttpRequest,
@@ -143,8 +137,7 @@ def upload(
             workspace=owner.auth.workspace, user=owner.auth.user, files=file, name=name, request=said
         )
     except intake.IntakeError as error:
-        code = "too_large" if error.status == 413 else "invalid"
-        raise ApiError(error.status, code, str(error), error.fields) from error
+        raise refused(error) from error
     return 201, described(dataset)
 
 
@@ -162,7 +155,7 @@ def use_sample(request: HttpRequest, slug: str) -> tuple[int, dict[str, Any]]:
 
 @router.get("{int:dataset_id}", response={200: DatasetOut, **ERRORS}, summary="Look at a dataset")
 def get_dataset(request: HttpRequest, dataset_id: int) -> dict[str, Any]:
-    return described(_dataset(request, dataset_id))
+    return described(dataset_of(request, dataset_id))
 
 
 @router.delete("{int:dataset_id}", response={204: None, **ERRORS}, summary="Delete a dataset")
@@ -171,7 +164,7 @@ def delete_dataset(request: HttpRequest, dataset_id: int) -> tuple[int, None]:
     require_editor(request)
     owner: Any = request
     try:
-        deleting.delete_dataset(_dataset(request, dataset_id), owner.auth.user)
-    except deleting.InUse as refused:
-        raise ApiError(409, "in_use", str(refused)) from refused
+        deleting.delete_dataset(dataset_of(request, dataset_id), owner.auth.user)
+    except deleting.InUse as error:
+        raise ApiError(409, "in_use", str(error)) from error
     return 204, None

@@ -14,11 +14,11 @@ from ninja import Query, Router, Schema
 from webapp.api import ERRORS, ApiError
 from webapp.datasets.browsing import RowFilter, known_count, page_of
 from webapp.datasets.exporting import EXPORTS, CannotExport, export_response
-from webapp.datasets.models import Dataset, DatasetVersion
+from webapp.datasets.models import DatasetVersion
+from webapp.datasets.owned import dataset_of, version_of
 from webapp.datasets.row_pictures import picture_response
 from webapp.datasets.shards import NotHere
 from webapp.datasets.showing import named
-from webapp.datasets.versions import find_version
 
 router = Router(tags=["datasets"])
 LONGEST = 65_536  # characters of a value; downloads have all of them
@@ -44,15 +44,6 @@ class RowsOut(Schema):
     looked_to: int | None
 
 
-def _version(request: Any, dataset_id: int, version: str) -> DatasetVersion:
-    mine = Dataset.objects.filter(workspace=request.auth.workspace).select_related("version")
-    dataset = mine.filter(pk=dataset_id).first()
-    found = find_version(dataset, version) if dataset else None
-    if found is None:
-        raise ApiError(404, "not_found", "There is no such version of such a dataset in this workspace.")
-    return found
-
-
 @router.get("{int:dataset_id}/rows", response={200: RowsOut, **ERRORS}, summary="Look at rows")
 def rows(
     request: HttpRequest,
@@ -67,7 +58,7 @@ def rows(
     version: str = Query("", description="its number or content hash; left out: the one that new runs get"),  # type: ignore[type-arg]
 ) -> dict[str, Any]:
     """From a row on, in their order. A search stops after five seconds: go on from `next` then."""
-    found = _version(request, dataset_id, version)
+    found = version_of(dataset_of(request, dataset_id), version)
     form = RowFilter(found, {"split": split, "q": q, "start": start or "", "end": end or ""})
     if split and split not in form.splits:
         raise ApiError(
@@ -134,7 +125,7 @@ def row_picture(
     request: HttpRequest, dataset_id: int, split: str, row: int, column: int, version: str = ""
 ) -> HttpResponseBase:
     """`column` counts from 0. PNG, JPEG, GIF or WebP of at most 5 MB; downloads have the others."""
-    response = picture_response(_version(request, dataset_id, version), split, row, column)
+    response = picture_response(version_of(dataset_of(request, dataset_id), version), split, row, column)
     if response is None:
         raise ApiError(404, "not_found", "There is no such picture.")
     return response
@@ -145,7 +136,7 @@ def download(
     request: HttpRequest, dataset_id: int, kind: str, split: str = "", version: str = ""
 ) -> HttpResponseBase:
     """`kind`: parquet, csv, jsonl or huggingface. Several splits come as a zip; one of Parquet supports Range."""
-    found = _version(request, dataset_id, version)
+    found = version_of(dataset_of(request, dataset_id), version)
     try:
         return export_response(request, found, kind, split)
     except KeyError:

@@ -7,7 +7,6 @@ from typing import Any
 from django.contrib import messages
 from django.http import Http404, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.decorators.http import require_GET, require_safe
 
 from webapp.datasets.browsing import (
@@ -23,7 +22,8 @@ from webapp.datasets.models import Dataset, DatasetVersion
 from webapp.datasets.row_pictures import picture_response
 from webapp.datasets.searching import SECONDS, Busy
 from webapp.datasets.shards import NotHere
-from webapp.datasets.versions import find_version
+from webapp.datasets.versions import find_version, query_of
+from webapp.polling import told_apart
 from webapp.requests import Request
 
 
@@ -43,15 +43,14 @@ def browse(request: Request, pk: int) -> HttpResponse:
     dataset, version = version_or_404(request, pk)
     form = RowFilter(version, request.GET)
     asked = form.asked()
-    is_current = dataset.version is not None and dataset.version.pk == version.pk
     context: dict[str, Any] = {
         "dataset": dataset,
         "version": version,
         "filter": form,
         "asked": asked,
         "columns": version.columns,
-        "version_query": "" if is_current else f"?version={version.number}",
-        "is_current": is_current,
+        "version_query": query_of(dataset, version),
+        "is_current": version.pk == dataset.version_id,
         "exports": offered(version),
     }
     if request.htmx:
@@ -63,9 +62,7 @@ def browse(request: Request, pk: int) -> HttpResponse:
         if request.GET.get("count") and context["count"] is None and not page.trouble:
             context |= _count(version, asked)
         response = render(request, "datasets/browse.html", context)
-    patch_vary_headers(response, ["HX-Request"])
-    patch_cache_control(response, private=True, no_store=True)
-    return response
+    return told_apart(response)
 
 
 def _known(version: DatasetVersion, asked: Asked, page: Page) -> dict[str, Any]:

@@ -13,7 +13,8 @@ from webapp.api import ERRORS, ApiError, require_editor
 from webapp.datasets import changing, intake
 from webapp.datasets.edits import Wrong
 from webapp.datasets.models import Change, Dataset, DatasetVersion
-from webapp.datasets.versions import find_version, make_current
+from webapp.datasets.owned import dataset_of, refused, version_of
+from webapp.datasets.versions import large, make_current
 
 router = Router(tags=["datasets"])
 
@@ -62,21 +63,6 @@ class ChangeOut(Schema):
     created_at: datetime
 
 
-def _dataset(request: Any, dataset_id: int) -> Dataset:
-    mine = Dataset.objects.filter(workspace=request.auth.workspace).select_related("version")
-    dataset: Dataset | None = mine.filter(pk=dataset_id).first()
-    if dataset is None:
-        raise ApiError(404, "not_found", "There is no such dataset in this workspace.")
-    return dataset
-
-
-def _version(dataset: Dataset, number: int | None) -> DatasetVersion:
-    version = find_version(dataset, "" if number is None else str(number))
-    if version is None:
-        raise ApiError(404, "not_found", "There is no such version of this dataset.")
-    return version
-
-
 def _version_out(dataset: Dataset, version: DatasetVersion) -> dict[str, Any]:
     return {
         "number": version.number,
@@ -115,8 +101,9 @@ def _change_out(change: Change) -> dict[str, Any]:
 )
 def list_versions(request: HttpRequest, dataset_id: int) -> dict[str, Any]:
     """The newest first."""
-    dataset = _dataset(request, dataset_id)
+    dataset = dataset_of(request, dataset_id)
     found = dataset.versions.select_related("parent", "created_by").order_by("-number")
+    found = found.defer("preview", "details", *large("parent__"))
     return {"items": [_version_out(dataset, version) for version in found]}
 
 
@@ -126,8 +113,8 @@ def list_versions(request: HttpRequest, dataset_id: int) -> dict[str, Any]:
     summary="Look at a version of a dataset",
 )
 def get_version(request: HttpRequest, dataset_id: int, number: int) -> dict[str, Any]:
-    dataset = _dataset(request, dataset_id)
-    return _version_out(dataset, _version(dataset, number))
+    dataset = dataset_of(request, dataset_id)
+    return _version_out(dataset, version_of(dataset, number))
 
 
 @router.post(
@@ -138,8 +125,8 @@ def get_version(request: HttpRequest, dataset_id: int, number: int) -> dict[str,
 def choose_version(request: HttpRequest, dataset_id: int, number: int) -> dict[str, Any]:
     """409 while a version is being made."""
     require_editor(request)
-    dataset = _dataset(request, dataset_id)
-    version = _version(dataset, number)
+    dataset = dataset_of(request, dataset_id)
+    version = version_of(dataset, number)
     if not make_current(dataset, version):
         raise ApiError(409, "busy", "A new version is being made; wait until it is there.")
     dataset.refresh_from_db()
@@ -154,7 +141,9 @@ def choose_version(request: HttpRequest, dataset_id: int, number: int) -> dict[s
 def make_change(request: HttpRequest, dataset_id: int, payload: ChangeIn) -> tuple[int, dict[str, Any]]:
     """Out of the current version, or the one that is named. Ask for it by id until it is done. One at a time: else 409."""
     require_editor(request)
-    return 202, _asked(request, _version(_dataset(request, dataset_id), payload.version), payload.change, [])
+    return 202, _asked(
+        request, version_of(dataset_of(request, dataset_id), payload.version), payload.change, []
+    )
 
 
 @router.post(
@@ -167,7 +156,7 @@ def add_files(
 ) -> tuple[int, dict[str, Any]]:
     """Their rows make a new version. `split`: train, validation or test; left out, their names say it, or they train."""
     require_editor(request)
-    version = _version(_dataset(request, dataset_id), None)
+    version = version_of(dataset_of(request, dataset_id), None)
     return 202, _asked(request, version, {"op": "add_files", "split": split}, file)
 
 
@@ -177,7 +166,7 @@ def add_files(
     summary="Look at a change",
 )
 def get_change(request: HttpRequest, dataset_id: int, change_id: int) -> dict[str, Any]:
-    change = _dataset(request, dataset_id).changes.filter(pk=change_id).first()
+    change = dataset_of(request, dataset_id).changes.filter(pk=change_id).first()
     if change is None:
         raise ApiError(404, "not_found", "There is no such change of this dataset.")
     return _change_out(change)
@@ -193,6 +182,5 @@ def _asked(
     except changing.Busy as error:
         raise ApiError(409, "busy", str(error)) from error
     except intake.IntakeError as error:
-        code = "too_large" if error.status == 413 else "invalid"
-        raise ApiError(error.status, code, str(error), error.fields) from error
+        raise refused(error) from error
     return _change_out(made)

@@ -14,9 +14,9 @@ from webapp.datasets import changing, intake
 from webapp.datasets.browse_views import version_or_404
 from webapp.datasets.edits import Wrong
 from webapp.datasets.edits.classes import CLASSED
-from webapp.datasets.forms import AddFilesForm, ClassesForm
+from webapp.datasets.forms import AddFilesForm, ClassesForm, add_errors
 from webapp.datasets.models import Dataset, DatasetVersion
-from webapp.datasets.versions import make_current
+from webapp.datasets.versions import make_current, query_of
 from webapp.requests import Request
 from webapp.uploads import quota, receiving
 
@@ -62,8 +62,7 @@ def classes(request: Request, pk: int, column: int) -> HttpResponse:
         try:
             changing.request_change(version, form.asked(), request.user)
         except Wrong as error:
-            for field, message in error.fields.items():
-                form.add_error(field if field in form.fields else None, message)
+            add_errors(form, error.fields)
         except changing.Busy as error:
             form.add_error(None, str(error))
         else:
@@ -73,7 +72,7 @@ def classes(request: Request, pk: int, column: int) -> HttpResponse:
         "version": version,
         "column": found | {"number": column},
         "form": form,
-        "version_query": "" if version.pk == dataset.version_id else f"?version={version.number}",
+        "version_query": query_of(dataset, version),
     }
     return render(request, "datasets/classes.html", context, status=422 if form.errors else 200)
 
@@ -99,8 +98,7 @@ def add_files(request: Request, pk: int) -> HttpResponse:
             except changing.Busy as error:
                 form.add_error(None, str(error))
             except (Wrong, intake.IntakeError) as error:
-                for field, message in error.fields.items():
-                    form.add_error(field if field in form.fields else None, message)
+                add_errors(form, error.fields)
             else:
                 return redirect("datasets:detail", pk)
     chosen = set(request.POST.getlist("upload"))

@@ -7,7 +7,6 @@ reason, and nothing of it is kept.
 
 from __future__ import annotations
 
-import logging
 import uuid
 from collections.abc import Sequence
 from functools import partial
@@ -21,21 +20,20 @@ from django.db.models import F, Q
 from webapp import storage
 from webapp.accounts.models import User
 from webapp.datasets import intake
-from webapp.datasets.claims import CHANGE, PATIENCE_SECONDS, Claims, LeaseLost, in_seconds, over, scratch
+from webapp.datasets.claims import CHANGE, Claims, LeaseLost, over, waiting
 from webapp.datasets.edits import Wrong, checked, title_of
 from webapp.datasets.edits.facts import Facts
 from webapp.datasets.inspection import gave_up, order_of
 from webapp.datasets.intake import copy_upload
-from webapp.datasets.isolated import Crashed, convert_apart
+from webapp.datasets.isolated import convert_apart
 from webapp.datasets.models import Change, Dataset, DatasetVersion, UploadedFile
-from webapp.datasets.problems import Refused
+from webapp.datasets.problems import Problem, Refused
 from webapp.datasets.shards import shards_of
 from webapp.datasets.uploading import ArrivedFile
 from webapp.datasets.versions import keep_version, mapping_hash, store
 from webapp.uploads import receiving
 from webapp.uploads.incoming import clean_name
 
-log = logging.getLogger(__name__)
 WAITING = Change.Status.WAITING
 
 
@@ -52,7 +50,7 @@ class Busy(Exception):
 
 
 def facts_of(version: DatasetVersion) -> Facts:
-    return Facts(version.columns, version.splits, version.suggested, version.content_hash)
+    return Facts(version.columns, version.splits, version.suggested)
 
 
 def request_change(
@@ -84,9 +82,8 @@ def request_change(
                 parent=version,
                 asked=whole,
                 title=title_of(whole)[:300],
-                stage="waiting",
-                lease_until=in_seconds(PATIENCE_SECONDS),
                 created_by=user,
+                **waiting(),
             )
             for file, name in zip(files, names, strict=True):
                 kept.append(intake.keep_file(dataset, file, name))
@@ -121,27 +118,12 @@ def add_uploads(version: DatasetVersion, uploads: Sequence[uuid.UUID], split: st
 
 def run_change(change_id: int, worker_name: str) -> None:
     """Claim and do it. Finds nothing to do if it is done, claimed, or the dataset is gone."""
-    claimed = CLAIMS.claim(change_id, worker_name)
-    if claimed is None:
-        return
-    change, claim = claimed
-    try:
-        with scratch("change") as folder:
-            _make(change, claim, folder)
-    except LeaseLost:
-        log.warning("Change %s is no longer %s's.", change_id, worker_name)
-    except Refused as refused:
-        _end_refused(change_id, claim, [refused.problem.as_json()])
-    except Crashed as crash:
-        log.error("Change %s crashed: %s", change_id, crash)
-        CLAIMS.give_back(change_id, claim)
+    CLAIMS.carry_out(change_id, worker_name, "change", _make, _refuse)
 
 
 def requeue_due() -> list[int]:
     """Send wake-ups for changes that nobody works on, and end those that fail again and again."""
-    return CLAIMS.requeue_due(
-        lambda pk, attempts: _end_refused(pk, None, [gave_up("Making the version", attempts).as_json()])
-    )
+    return CLAIMS.requeue_due(lambda pk, attempts: _refuse(pk, None, gave_up("Making the version", attempts)))
 
 
 def _make(change: Change, claim: str, folder: Path) -> None:
@@ -219,7 +201,7 @@ def _end_done(change: Change, claim: str, converted: dict[str, Any], output: Pat
     with transaction.atomic():
         dataset = Dataset.objects.select_for_update().filter(pk=dataset_id).first()
         if dataset is not None and CLAIMS.of(change.pk, claim).exists():
-            version, _ = keep_version(
+            version = keep_version(
                 dataset_id,
                 converted,
                 parent=change.parent,
@@ -247,11 +229,14 @@ def _ask_for_next_fold(change: Change) -> None:
         request_change(change.parent, asked | {"fold": asked["fold"] + 1}, change.created_by)
 
 
+def _refuse(change_id: int, claim: str | None, problem: Problem) -> None:
+    _end_refused(change_id, claim, [problem.as_json()])
+
+
 def _end_refused(change_id: int, claim: str | None, problems: list[dict[str, Any]]) -> None:
     """The version that was to be changed stays as it is, the sentence stays, files that were to be added go."""
-    mine = CLAIMS.of(change_id, claim) if claim is not None else CLAIMS.of_nobody(change_id)
     with transaction.atomic():
-        if not mine.update(status=Change.Status.REFUSED, problems=problems, **over()):
+        if not CLAIMS.of(change_id, claim).update(status=Change.Status.REFUSED, problems=problems, **over()):
             return
         _touch(change_id)
         change = Change.objects.get(pk=change_id)

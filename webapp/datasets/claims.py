@@ -25,6 +25,9 @@ from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
+from webapp.datasets.isolated import Crashed
+from webapp.datasets.problems import Problem, Refused
+
 log = logging.getLogger(__name__)
 INSPECT = "datasets.inspect"  # messages, each with the key of a row
 CHANGE = "datasets.change"
@@ -59,6 +62,11 @@ def in_seconds(seconds: float) -> Any:
     return Now() + timedelta(seconds=seconds)
 
 
+def waiting() -> dict[str, Any]:
+    """What is written with a row whose wake-up is being sent."""
+    return {"stage": "waiting", "lease_until": in_seconds(PATIENCE_SECONDS)}
+
+
 def over() -> dict[str, Any]:
     """What is written with the end of the work."""
     return {
@@ -88,13 +96,37 @@ class Claims(Generic[Row]):
         """The rows whose work is not over."""
         return self.model._default_manager.filter(self._is_open)
 
-    def of(self, pk: int, claim: str) -> models.QuerySet[Row]:
-        """The row, as long as the claim holds."""
-        return self.open.filter(pk=pk, claimed_by=claim)
+    def of(self, pk: int, claim: str | None) -> models.QuerySet[Row]:
+        """The row, as long as the claim holds; without a claim, if nobody else's does."""
+        return self.open.filter(Q(claimed_by=claim) if claim is not None else _no_lease(), pk=pk)
 
-    def of_nobody(self, pk: int) -> models.QuerySet[Row]:
-        """The row, if no lease holds."""
-        return self.open.filter(_no_lease(), pk=pk)
+    def carry_out(
+        self,
+        pk: int,
+        worker_name: str,
+        what: str,
+        work: Callable[[Row, str, Path], None],
+        refuse: Callable[[int, str, Problem], None],
+    ) -> None:
+        """Claim a row and do its work. Finds nothing to do if it is done, claimed, or the row is gone.
+
+        `what`: is done, for the log and its folder; `work(row, claim, folder)` may raise Refused, which is told by
+        `refuse(pk, claim, problem)`, or LeaseLost. A program that crashed is tried again.
+        """
+        claimed = self.claim(pk, worker_name)
+        if claimed is None:
+            return
+        row, claim = claimed
+        try:
+            with scratch(what) as folder:
+                work(row, claim, folder)
+        except LeaseLost:
+            log.warning("%s of %s %s is no longer %s's.", what, self.model.__name__, pk, worker_name)
+        except Refused as refused:
+            refuse(pk, claim, refused.problem)
+        except Crashed as crash:
+            log.error("%s of %s %s crashed: %s", what, self.model.__name__, pk, crash)
+            self._give_back(pk, claim)
 
     def claim(self, pk: int, worker_name: str) -> tuple[Row, str] | None:
         """(the row, the claim); None if the work is done, somebody has it, or the row is gone."""
@@ -114,7 +146,7 @@ class Claims(Generic[Row]):
     def reporter(self, pk: int, claim: str) -> Reporter:
         return Reporter(self.of(pk, claim), lambda: self._touch(pk) if self._touch else None)
 
-    def give_back(self, pk: int, claim: str) -> None:
+    def _give_back(self, pk: int, claim: str) -> None:
         """Let it be tried again soon, or ended if this was the last time."""
         self.of(pk, claim).update(
             claimed_by="", lease_until=Now(), stage="waiting", row_version=F("row_version") + 1

@@ -44,7 +44,7 @@ class Order:
     tasks: list[dict[str, Any]] = field(default_factory=list)  # suggestion.as_json of each
     limits: dict[str, int] = field(default_factory=dict)  # as limits.Limits; the rest as it is there
     kinds: dict[str, str] = field(default_factory=dict)  # {column: kind}, as staging.stage_all
-    # The version that is changed: {files {split: path}, facts: edits.plan.Facts, details}, and how (edits/).
+    # The version that is changed: {files {split: path}, facts: edits.facts.Facts, details}, and how (edits/).
     parent: dict[str, Any] = field(default_factory=dict)
     change: dict[str, Any] = field(default_factory=dict)
 

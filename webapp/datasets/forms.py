@@ -267,6 +267,12 @@ class SplitForm(forms.Form):
         return asked
 
 
+def add_errors(form: forms.Form, fields: Mapping[str, str]) -> None:
+    """Say what is wrong beside the controls of these names, and above the form where it has none of a name."""
+    for name, message in fields.items():
+        form.add_error(name if name in form.fields else None, message)
+
+
 class RenameForm(forms.ModelForm):  # type: ignore[type-arg]
     """Name and description."""
 

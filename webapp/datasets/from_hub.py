@@ -12,9 +12,10 @@ from webapp.accounts.models import User, Workspace
 from webapp.api import ERRORS, ApiError, require_editor
 from webapp.datasets import hub, intake
 from webapp.datasets.api import DatasetOut, described
-from webapp.datasets.claims import PATIENCE_SECONDS, in_seconds
+from webapp.datasets.claims import waiting
 from webapp.datasets.hub_files import NotUsable
 from webapp.datasets.models import Dataset
+from webapp.datasets.owned import refused
 
 router = Router(tags=["datasets"])
 
@@ -62,8 +63,7 @@ def create_of_hub(
             created_by=user,
             name=" ".join(name.split())[:200] or found.dataset.rsplit("/", 1)[-1][:200],
             request={**asked, "source": found.as_json()},
-            stage="waiting",
-            lease_until=in_seconds(PATIENCE_SECONDS),
+            **waiting(),
         )
         intake.publish_inspection(made)
     return made
@@ -84,6 +84,5 @@ def from_hub(request: HttpRequest, payload: FromHub) -> tuple[int, dict[str, Any
     except hub.Unreachable as error:
         raise ApiError(422, "hub_unreachable", str(error), {"dataset": str(error)}) from error
     except intake.IntakeError as error:
-        code = "too_large" if error.status == 413 else "invalid"
-        raise ApiError(error.status, code, str(error), error.fields) from error
+        raise refused(error) from error
     return 201, described(made)

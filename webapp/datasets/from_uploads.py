@@ -8,9 +8,10 @@ from typing import Any
 from django.http import HttpRequest
 from ninja import Router, Schema
 
-from webapp.api import ERRORS, ApiError, require_editor
+from webapp.api import ERRORS, require_editor
 from webapp.datasets import intake
 from webapp.datasets.api import DatasetOut, described
+from webapp.datasets.owned import refused
 
 router = Router(tags=["datasets"])
 
@@ -44,6 +45,5 @@ def from_uploads(request: HttpRequest, payload: FromUploads) -> tuple[int, dict[
             request=said,
         )
     except intake.IntakeError as error:
-        code = "too_large" if error.status == 413 else "invalid"
-        raise ApiError(error.status, code, str(error), error.fields) from error
+        raise refused(error) from error
     return 201, described(dataset)

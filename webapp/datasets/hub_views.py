@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods
 
 from webapp.accounts.access import editor_required
 from webapp.datasets import hub, intake
-from webapp.datasets.forms import HubForm, UploadForm
+from webapp.datasets.forms import HubForm, UploadForm, add_errors
 from webapp.datasets.from_hub import create_of_hub
 from webapp.datasets.views import upload_page
 from webapp.requests import Request
@@ -27,8 +27,7 @@ def from_hub(request: Request) -> HttpResponse:
         except hub.Unreachable as error:
             form.add_error("dataset", str(error))
         except intake.IntakeError as error:
-            for field, message in error.fields.items():
-                form.add_error(field if field in form.fields else None, message)
+            add_errors(form, error.fields)
         else:
             return redirect("datasets:detail", made.pk)
     return upload_page(request, UploadForm(), form)

@@ -4,7 +4,6 @@ what was found.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,44 +14,30 @@ from django.db.models import Q
 
 from webapp import storage
 from webapp.datasets import hub_fetch, sources, suggestion
-from webapp.datasets.claims import INSPECT, Claims, LeaseLost, over, scratch
+from webapp.datasets.claims import INSPECT, Claims, LeaseLost, over
 from webapp.datasets.hub_fetch import Report
 from webapp.datasets.intake import copy_upload
-from webapp.datasets.isolated import Crashed, convert_apart
+from webapp.datasets.isolated import convert_apart
 from webapp.datasets.models import Dataset
 from webapp.datasets.problems import Problem, Refused
 from webapp.datasets.samples import get_sample
 from webapp.datasets.uploading import clear_abandoned
 from webapp.datasets.versions import keep_version, store
 
-log = logging.getLogger(__name__)
 INSPECTING = Dataset.Status.INSPECTING
 CLAIMS = Claims(Dataset, Q(status=INSPECTING), INSPECT)
 
 
 def run_inspection(dataset_id: int, worker_name: str) -> None:
     """Claim and do it. Finds nothing to do if it is done, claimed, or the dataset is gone."""
-    claimed = CLAIMS.claim(dataset_id, worker_name)
-    if claimed is None:
-        return
-    dataset, claim = claimed
-    try:
-        with scratch("inspection") as folder:
-            _inspect(dataset, claim, folder)
-    except LeaseLost:
-        log.warning("Dataset %s: its inspection is no longer %s's.", dataset_id, worker_name)
-    except Refused as refused:
-        _end_invalid(dataset_id, claim, [refused.problem.as_json()])
-    except Crashed as crash:
-        log.error("Dataset %s: the inspection crashed: %s", dataset_id, crash)
-        CLAIMS.give_back(dataset_id, claim)
+    CLAIMS.carry_out(dataset_id, worker_name, "inspection", _inspect, _refuse)
 
 
 def requeue_due() -> list[int]:
     """Send wake-ups for inspections that nobody works on, and end those that fail again and again."""
     clear_abandoned()
     return CLAIMS.requeue_due(
-        lambda pk, attempts: _end_invalid(pk, None, [gave_up("Looking into the files", attempts).as_json()])
+        lambda pk, attempts: _refuse(pk, None, gave_up("Looking into the files", attempts))
     )
 
 
@@ -119,7 +104,7 @@ def _end_ready(dataset: Dataset, claim: str, converted: dict[str, Any], output: 
     with transaction.atomic():
         mine = CLAIMS.of(pk, claim).select_for_update()
         if mine.first() is not None:
-            version, _ = keep_version(pk, converted, created_by=dataset.created_by_id)
+            version = keep_version(pk, converted, created_by=dataset.created_by_id)
             Dataset.objects.filter(pk=pk).update(
                 status=Dataset.Status.READY, version=version, problems=[], **over()
             )
@@ -129,8 +114,11 @@ def _end_ready(dataset: Dataset, claim: str, converted: dict[str, Any], output: 
     raise LeaseLost
 
 
+def _refuse(dataset_id: int, claim: str | None, problem: Problem) -> None:
+    _end_invalid(dataset_id, claim, [problem.as_json()])
+
+
 def _end_invalid(dataset_id: int, claim: str | None, problems: list[dict[str, Any]]) -> None:
     """Refused: the files have no further use and go, the sentence stays."""
-    mine = CLAIMS.of(dataset_id, claim) if claim is not None else CLAIMS.of_nobody(dataset_id)
-    if mine.update(status=Dataset.Status.INVALID, problems=problems, **over()):
+    if CLAIMS.of(dataset_id, claim).update(status=Dataset.Status.INVALID, problems=problems, **over()):
         storage.delete_under(f"datasets/{dataset_id}")

@@ -19,7 +19,7 @@ from django.db.models.functions import Cast
 from webapp import storage
 from webapp.accounts.models import User, Workspace
 from webapp.datasets import suggestion
-from webapp.datasets.claims import INSPECT, PATIENCE_SECONDS, in_seconds, publish
+from webapp.datasets.claims import INSPECT, publish, waiting
 from webapp.datasets.formats import all_extensions
 from webapp.datasets.models import Dataset, DatasetVersion, UploadedFile
 from webapp.datasets.splitting import seed_trouble
@@ -67,8 +67,7 @@ def create_dataset(
                 created_by=user,
                 name=title,
                 request={**asked, "source": source} if source else asked,
-                stage="waiting",
-                lease_until=in_seconds(PATIENCE_SECONDS),
+                **waiting(),
             )
             for file, said in zip(files, names, strict=True):
                 keep_file(dataset, file, said)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.decorators.http import require_http_methods
 
+from webapp.accounts.access import check_may_edit
 from webapp.datasets import changing
 from webapp.datasets.browse_views import version_or_404
 from webapp.datasets.edits import Wrong
+from webapp.datasets.forms import add_errors
 from webapp.datasets.mapping import MappingForm, field_name
 from webapp.datasets.mapping_examples import examples_of, given_columns
 from webapp.datasets.models import DatasetVersion
+from webapp.polling import told_apart
 from webapp.requests import Request
 
 MOST_DIGITS = 15
@@ -26,8 +27,7 @@ def mapping(request: Request, pk: int) -> HttpResponse:
     """The form with its examples; asked for by htmx, what changes with a choice. Sent by POST, it makes a version."""
     dataset, version = version_or_404(request, pk)
     if request.method == "POST":
-        if not request.may_edit:
-            raise PermissionDenied("You may look at this workspace but not change it. Ask one of its owners.")
+        check_may_edit(request)
         form = MappingForm(version, request.POST, saving=True)
         if form.is_valid() and _saved(request, version, form):
             return redirect("datasets:detail", pk)
@@ -42,7 +42,7 @@ def mapping(request: Request, pk: int) -> HttpResponse:
         "dataset": dataset,
         "version": version,
         "form": form,
-        "is_current": dataset.version is not None and dataset.version.pk == version.pk,
+        "is_current": version.pk == dataset.version_id,
         "version_query": f"?version={version.number}",
         "splits": [(name, rows) for name, rows in version.splits.items() if rows],
         "asked": {"split": split},
@@ -51,9 +51,7 @@ def mapping(request: Request, pk: int) -> HttpResponse:
     }
     template = "datasets/mapping.html#work" if request.htmx else "datasets/mapping.html"
     response = render(request, template, context, status=422 if request.method == "POST" else 200)
-    patch_vary_headers(response, ["HX-Request"])
-    patch_cache_control(response, private=True, no_store=True)
-    return response
+    return told_apart(response)
 
 
 def _saved(request: Request, version: DatasetVersion, form: MappingForm) -> bool:
@@ -63,10 +61,8 @@ def _saved(request: Request, version: DatasetVersion, form: MappingForm) -> bool
     try:
         changing.request_change(version, asked, request.user)
     except Wrong as error:
-        for name, message in error.fields.items():
-            form.add_error(
-                next((each for each in (name, field_name(name)) if each in form.fields), None), message
-            )
+        controls = {name: name if name in form.fields else field_name(name) for name in error.fields}
+        add_errors(form, {controls[name]: message for name, message in error.fields.items()})
     except changing.Busy as error:
         form.add_error(None, str(error))
     return form.is_valid()

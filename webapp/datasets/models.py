@@ -90,6 +90,7 @@ class DatasetVersion(models.Model):
     # How the split was made, seed, dialect; stored {file name: {size, sha256}} of the Parquet files.
     details = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
+    LARGE = ("columns", "preview", "problems", "details")  # left in the database where they are not shown
 
     class Meta:
         constraints = [

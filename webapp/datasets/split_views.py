@@ -14,7 +14,6 @@ import duckdb
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
-from django.utils.cache import patch_cache_control, patch_vary_headers
 from django.views.decorators.http import require_http_methods
 
 from webapp.accounts.access import editor_required
@@ -23,11 +22,13 @@ from webapp.datasets.browse_views import version_or_404
 from webapp.datasets.edits import Wrong, checked
 from webapp.datasets.edits.plan import Parent
 from webapp.datasets.edits.split import WAYS, assign, sizes_of, values_of
-from webapp.datasets.forms import SplitForm
+from webapp.datasets.forms import SplitForm, add_errors
 from webapp.datasets.models import DatasetVersion
 from webapp.datasets.problems import Refused
 from webapp.datasets.searching import SECONDS, Busy, turn
 from webapp.datasets.shards import NotHere, on_disk, shards_of
+from webapp.datasets.versions import query_of
+from webapp.polling import told_apart
 from webapp.requests import Request
 
 
@@ -53,8 +54,7 @@ def split(request: Request, pk: int) -> HttpResponse:
         try:
             changing.request_change(version, asked, request.user)
         except Wrong as error:
-            for field, message in error.fields.items():
-                form.add_error(field if field in form.fields else None, message)
+            add_errors(form, error.fields)
         except changing.Busy as error:
             form.add_error(None, str(error))
         else:
@@ -67,13 +67,11 @@ def split(request: Request, pk: int) -> HttpResponse:
         "ways": WAYS,
         "splits": [("train", "Train"), ("validation", "Validate"), ("test", "Test")],
         "outcome": Outcome({}, trouble) if trouble else _outcome(version, asked),
-        "version_query": "" if version.pk == dataset.version_id else f"?version={version.number}",
+        "version_query": query_of(dataset, version),
     }
     template = "datasets/split.html#choices" if request.htmx else "datasets/split.html"
     response = render(request, template, context, status=422 if request.method == "POST" else 200)
-    patch_vary_headers(response, ["HX-Request"])
-    patch_cache_control(response, private=True, no_store=True)
-    return response
+    return told_apart(response)
 
 
 def _outcome(version: DatasetVersion, asked: dict[str, Any]) -> Outcome:

@@ -128,7 +128,7 @@ def suggest(
             if found is None:
                 continue
             mapping, named = found
-            if not task and not asked and not _answers_used(columns, mapping):
+            if not task and not asked and not _uses_what_it_was_made_for(columns, mapping):
                 continue
             # Named as usual counts most, then how much of the dataset is used, then the task's own order.
             score = 10 * named / len(roles) + 2 * len(roles) - 0.1 * number
@@ -142,8 +142,10 @@ def suggest(
     return best[1] if best else {}
 
 
-def _answers_used(columns: Sequence[ColumnLike], mapping: dict[str, str]) -> bool:
-    """Whether what such a dataset was made for has a role: a question with its text alone is no example of anything."""
+def _uses_what_it_was_made_for(columns: Sequence[ColumnLike], mapping: dict[str, str]) -> bool:
+    """Whether one of the columns that tell what a dataset is for has a role: a question and its text without the answer
+    are no example of anything.
+    """
     made_for = {column.name for column in columns if column.kind in MADE_FOR}
     return not made_for or bool(made_for & set(mapping.values()))
 

@@ -10,9 +10,9 @@ from ninja import Query, Router, Schema
 from webapp.api import ERRORS, ApiError, require_editor
 from webapp.catalog.models import BaseModel
 from webapp.catalog.tokenizers import models_with_tokenizer
-from webapp.datasets.models import Dataset, DatasetVersion, TokenLengths
+from webapp.datasets.models import DatasetVersion, TokenLengths
+from webapp.datasets.owned import dataset_of, version_of
 from webapp.datasets.token_lengths import has_texts, request_count
-from webapp.datasets.versions import find_version
 
 router = Router(tags=["datasets"])
 
@@ -40,11 +40,7 @@ class CountIn(Schema):
 
 
 def _asked(request: Any, dataset_id: int, slug: str, number: int | None) -> tuple[DatasetVersion, BaseModel]:
-    mine = Dataset.objects.filter(workspace=request.auth.workspace).select_related("version")
-    dataset = mine.filter(pk=dataset_id).first()
-    version = find_version(dataset, "" if number is None else str(number)) if dataset else None
-    if version is None:
-        raise ApiError(404, "not_found", "There is no such version of such a dataset in this workspace.")
+    version = version_of(dataset_of(request, dataset_id), number)
     model = models_with_tokenizer(request.auth.user).filter(slug=slug).first()
     if model is None:
         raise ApiError(404, "not_found", "There is no such model that reads texts.")

@@ -6,7 +6,6 @@ could not be made is, when it is asked for once more.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,17 @@ from webapp.catalog.models import BaseModel
 from webapp.catalog.tokenizers import NoTokenizer, tokenizer_file
 from webapp.datasets.claims import (
     COUNT_TOKENS,
-    PATIENCE_SECONDS,
     Claims,
     LeaseLost,
-    in_seconds,
     over,
-    scratch,
+    waiting,
 )
 from webapp.datasets.inspection import gave_up
-from webapp.datasets.isolated import Crashed, convert_apart
+from webapp.datasets.isolated import convert_apart
 from webapp.datasets.models import DatasetVersion, TokenLengths
 from webapp.datasets.problems import Problem, Refused
 from webapp.datasets.shards import NotHere, on_disk, shards_of
 
-log = logging.getLogger(__name__)
 Status = TokenLengths.Status
 CLAIMS = Claims(TokenLengths, Q(status=Status.WAITING), COUNT_TOKENS)
 KINDS = {"text", "messages", "tokens"}  # of columns that have words
@@ -42,10 +38,9 @@ def has_texts(version: DatasetVersion) -> bool:
 
 def request_count(version: DatasetVersion, model: BaseModel) -> TokenLengths:
     """The count that is there or being made; else have it made."""
-    asked = {"stage": "waiting", "lease_until": in_seconds(PATIENCE_SECONDS)}
-    found, is_new = TokenLengths.objects.get_or_create(version=version, model=model, defaults=asked)
+    found, is_new = TokenLengths.objects.get_or_create(version=version, model=model, defaults=waiting())
     again = not is_new and TokenLengths.objects.filter(pk=found.pk, status=Status.REFUSED).update(
-        **over() | asked | {"status": Status.WAITING, "problems": []}
+        **over() | waiting() | {"status": Status.WAITING, "problems": []}
     )
     if is_new or again:
         CLAIMS.publish_on_commit(found.pk)
@@ -55,20 +50,7 @@ def request_count(version: DatasetVersion, model: BaseModel) -> TokenLengths:
 
 def run_count(lengths_id: int, worker_name: str) -> None:
     """Claim and do it. Finds nothing to do if it is done, claimed, or its version is gone."""
-    claimed = CLAIMS.claim(lengths_id, worker_name)
-    if claimed is None:
-        return
-    lengths, claim = claimed
-    try:
-        with scratch("tokens") as folder:
-            _count(lengths, claim, folder)
-    except LeaseLost:
-        log.warning("Count of tokens %s is no longer %s's.", lengths_id, worker_name)
-    except Refused as refused:
-        _end_refused(lengths_id, claim, refused.problem)
-    except Crashed as crash:
-        log.error("Count of tokens %s crashed: %s", lengths_id, crash)
-        CLAIMS.give_back(lengths_id, claim)
+    CLAIMS.carry_out(lengths_id, worker_name, "count", _count, _end_refused)
 
 
 def requeue_due() -> list[int]:
@@ -114,5 +96,4 @@ def _as_refused(problem: dict[str, Any]) -> Refused:
 
 
 def _end_refused(lengths_id: int, claim: str | None, problem: Problem) -> None:
-    mine = CLAIMS.of(lengths_id, claim) if claim is not None else CLAIMS.of_nobody(lengths_id)
-    mine.update(status=Status.REFUSED, problems=[problem.as_json()], **over())
+    CLAIMS.of(lengths_id, claim).update(status=Status.REFUSED, problems=[problem.as_json()], **over())

@@ -42,13 +42,15 @@ def keep_version(
     parent: DatasetVersion | None = None,
     change: dict[str, Any] | None = None,
     created_by: int | None = None,
-) -> tuple[DatasetVersion, bool]:
-    """(the version, whether it is new). The dataset's row is locked by the caller, and the files are stored."""
+) -> DatasetVersion:
+    """The version of these rows and this mapping, made unless it is there. The caller has locked the dataset's row
+    and stored the files.
+    """
     suggested = converted["suggested"]
     mapping = mapping_hash(suggested)
     content_hash = converted["content_hash"]
     last = DatasetVersion.objects.filter(dataset_id=dataset_id).aggregate(last=Max("number"))["last"] or 0
-    return DatasetVersion.objects.get_or_create(
+    version, _ = DatasetVersion.objects.get_or_create(
         dataset_id=dataset_id,
         content_hash=content_hash,
         mapping=mapping,
@@ -61,6 +63,7 @@ def keep_version(
             **{name: converted[name] for name in CONVERTED},
         },
     )
+    return version
 
 
 def mapping_hash(suggested: dict[str, Any]) -> str:
@@ -89,3 +92,13 @@ def make_current(dataset: Dataset, version: DatasetVersion) -> bool:
         .exclude(changes__status=Change.Status.WAITING)
         .update(version=version, row_version=F("row_version") + 1)
     )
+
+
+def large(prefix: str) -> list[str]:
+    """The columns of versions that a list of them does not need, for `defer`; `prefix`: the way to the version."""
+    return [f"{prefix}{name}" for name in DatasetVersion.LARGE]
+
+
+def query_of(dataset: Dataset, version: DatasetVersion) -> str:
+    """What names a version in an address; empty for the one that is meant without it."""
+    return "" if version.pk == dataset.version_id else f"?version={version.number}"

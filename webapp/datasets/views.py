@@ -13,14 +13,14 @@ from webapp import storage
 from webapp.accounts.access import editor_required
 from webapp.datasets import deleting, intake, samples, sources, suggestion
 from webapp.datasets.exporting import offered
-from webapp.datasets.forms import HubForm, RenameForm, UploadForm
+from webapp.datasets.forms import HubForm, RenameForm, UploadForm, add_errors
 from webapp.datasets.listing import DatasetFilter
 from webapp.datasets.models import Change, Dataset, DatasetVersion
 from webapp.datasets.presentation import found_problems, shown_columns, shown_rows, split_story
 from webapp.datasets.preview import content_type
 from webapp.datasets.rows import asked_row
 from webapp.datasets.token_views import shown_lengths
-from webapp.datasets.versions import find_version
+from webapp.datasets.versions import find_version, large, query_of
 from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
 from webapp.uploads import quota, receiving
@@ -72,8 +72,7 @@ def upload(request: Request) -> HttpResponse:
             try:
                 dataset = _made(request, form)
             except intake.IntakeError as error:
-                for field, message in error.fields.items():
-                    form.add_error(field if field in form.fields else None, message)
+                add_errors(form, error.fields)
             else:
                 return redirect("datasets:detail", dataset.pk)
     return upload_page(request, form, HubForm())
@@ -159,13 +158,14 @@ def _shown(dataset: Dataset, version: DatasetVersion | None) -> dict[str, object
     suggested = version.suggested if version else {}
     needs = suggestion.registered().get(suggested.get("task", ""))
     is_current = version is None or version.pk == dataset.version_id
-    versions = list(dataset.versions.select_related("parent", "created_by").order_by("-number"))
-    change = dataset.changes.select_related("parent").first()
+    known = dataset.versions.select_related("parent", "created_by").order_by("-number")
+    versions = list(known.defer(*large(""), *large("parent__")))
+    change = dataset.changes.select_related("parent").defer(*large("parent__")).first()
     return {
         "dataset": dataset,
         "version": version,
         "is_current": is_current,
-        "version_query": f"?version={version.number}" if version and not is_current else "",
+        "version_query": query_of(dataset, version) if version else "",
         "versions": versions if len(versions) > 1 else [],
         "is_under_way": dataset.status == Dataset.Status.INSPECTING
         or (change is not None and change.status == Change.Status.WAITING),

@@ -16,6 +16,7 @@ from webapp.accounts.models import User
 from webapp.datasets import changing
 from webapp.datasets.changing import Busy, request_change, run_change
 from webapp.datasets.edits import Wrong
+from webapp.datasets.isolated import Crashed
 from webapp.datasets.models import Change, Dataset, DatasetVersion, UploadedFile
 from webapp.datasets.versions import find_version, make_current
 
@@ -281,7 +282,7 @@ def test_a_change_whose_worker_died_is_made_again_and_given_up_in_the_end(
     change = request_change(dataset.version, {"op": "drop_rows", "split": "train", "rows": [1]}, None)
 
     def die(*_: Any) -> Any:
-        raise changing.Crashed("killed")
+        raise Crashed("killed")
 
     with monkeypatch.context() as patched:
         patched.setattr(changing, "convert_apart", die)

@@ -13,4 +13,3 @@ class Facts:
     columns: list[dict[str, Any]]
     splits: dict[str, int]
     suggested: dict[str, Any]
-    content_hash: str = ""

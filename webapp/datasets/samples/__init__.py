@@ -12,7 +12,7 @@ from functools import cache
 from django.db import transaction
 
 from webapp.accounts.models import User, Workspace
-from webapp.datasets.claims import PATIENCE_SECONDS, in_seconds
+from webapp.datasets.claims import waiting
 from webapp.datasets.intake import publish_inspection
 from webapp.datasets.models import Dataset
 from webapp.datasets.samples.common import Sample
@@ -52,8 +52,7 @@ def use_sample(slug: str, workspace: Workspace, user: User | None) -> Dataset:
             name=sample.title,
             description=sample.summary,
             sample=slug,
-            stage="waiting",
-            lease_until=in_seconds(PATIENCE_SECONDS),
+            **waiting(),
         )
         publish_inspection(dataset)
     return dataset
