@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
-
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from django.utils.http import content_disposition_header
 from django.utils.text import slugify
@@ -11,6 +9,7 @@ from django.utils.text import slugify
 from runs.logs import LogGone, LogReader
 from runs.models import Attempt, Run
 from webapp.ranges import parse_range
+from webapp.serving import Begun
 
 KIND = "text/plain; charset=utf-8"
 
@@ -42,7 +41,7 @@ def text_response(request: HttpRequest, run: Run, attempt: Attempt, rank: int = 
     if request.method == "HEAD":
         response = HttpResponse(content_type=KIND)
     else:
-        response = StreamingHttpResponse(chain([first], blocks), content_type=KIND)
+        response = StreamingHttpResponse(Begun([first], blocks), content_type=KIND)
     if isinstance(part, tuple):
         response.status_code = 206
         response["Content-Range"] = f"bytes {start}-{end}/{size}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -217,7 +217,7 @@ class LogReader:
                 break
         return found, place if place <= cut else place + shift
 
-    def read(self, start: int, length: int) -> Iterator[bytes]:
+    def read(self, start: int, length: int) -> Generator[bytes, None, None]:
         """A part of the text, in blocks. Raises LogGone."""
         for block in self.blocks():
             if length <= 0:

@@ -6,7 +6,7 @@ Everything is sent as an attachment that no browser guesses the kind of; nothing
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
@@ -18,6 +18,24 @@ from webapp.ranges import parse_range
 
 CHUNK = 1 << 18
 BYTES = "application/octet-stream"
+
+
+class Begun:
+    """A stream whose first pieces were read before the headers went, so that what cannot be had is told.
+
+    Closing it, as Django does with each response, closes what the rest comes from, such as a cursor of the
+    database: left to the garbage collector, that may be closed in the midst of another query.
+    """
+
+    def __init__(self, pieces: Sequence[bytes], rest: Generator[bytes, None, None]) -> None:
+        self._pieces, self._rest = pieces, rest
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from self._pieces
+        yield from self._rest
+
+    def close(self) -> None:
+        self._rest.close()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,11 @@ import math
 from typing import Any
 
 
+def findable(text: str) -> str:
+    """A text to look rows up by; empty where none can have it."""
+    return "" if fault_of(text) else text
+
+
 def fault_of(value: Any) -> str:
     """Why the value, or one inside it, cannot be kept, as the end of a sentence about its field; empty if it can."""
     if isinstance(value, str):

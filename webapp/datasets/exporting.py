@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -90,7 +89,7 @@ def export_response(
         begun = (
             [] if request.method == "HEAD" else [next(chunks)]
         )  # what cannot be had is told before the headers
-        response = StreamingHttpResponse(chain(begun, chunks), content_type=media)
+        response = StreamingHttpResponse(serving.Begun(begun, chunks), content_type=media)
         return _attached(response, f"{name}-{splits[0]}.{extension}")
     return _zip_of_made(version, splits, make, extension, name)
 
@@ -158,7 +157,7 @@ def _tables(version: DatasetVersion, split: str) -> Iterator[tuple[pa.Table, dic
                 yield pa.Table.from_batches([batch]), features
 
 
-def csv_of(version: DatasetVersion, split: str) -> Iterator[bytes]:
+def csv_of(version: DatasetVersion, split: str) -> Generator[bytes, None, None]:
     """A split as CSV in UTF-8; raises NotHere at its first piece."""
     kinds = {column["name"]: column["kind"] for column in version.columns}
     has_header = False
@@ -184,7 +183,7 @@ def _csv_column(values: Any, feature: Any, kind: str | None) -> Any:
     return escaped(values) if pa.types.is_string(values.type) else values
 
 
-def jsonl_of(version: DatasetVersion, split: str) -> Iterator[bytes]:
+def jsonl_of(version: DatasetVersion, split: str) -> Generator[bytes, None, None]:
     """A split as JSON Lines in UTF-8, each row with every column; raises NotHere at its first piece."""
     nested = {column["name"] for column in version.columns if column["kind"] == "json"}
     for table, features in _tables(version, split):

@@ -17,6 +17,7 @@ from webapp.datasets.models import Dataset, DatasetVersion, TokenLengths
 from webapp.datasets.token_lengths import has_texts, request_count
 from webapp.polling import not_modified, polls_by, tag_of, tagged
 from webapp.requests import Request
+from webapp.storable import findable
 
 TEMPLATE = "datasets/token_lengths.html"
 
@@ -39,7 +40,9 @@ WHERE session.session_key = %s AND session.expire_date > now() AND lengths.id = 
 def token_lengths(request: Request, pk: int) -> HttpResponse:
     """The count in tokens of `model`, a slug: the fragment for htmx, else the page that it is on."""
     dataset, version = version_or_404(request, pk)
-    found = get_object_or_404(_counts(version, request.user), model__slug=request.GET.get("model", ""))
+    found = get_object_or_404(
+        _counts(version, request.user), model__slug=findable(request.GET.get("model", ""))
+    )
     return _answer(request, dataset, version, found)
 
 
@@ -48,7 +51,9 @@ def token_lengths(request: Request, pk: int) -> HttpResponse:
 def count_tokens(request: Request, pk: int) -> HttpResponse:
     """Have tokens of `model`, a slug, counted."""
     dataset, version = version_or_404(request, pk)
-    model = get_object_or_404(models_with_tokenizer(request.user), slug=request.POST.get("model", ""))
+    model = get_object_or_404(
+        models_with_tokenizer(request.user), slug=findable(request.POST.get("model", ""))
+    )
     if not has_texts(version):
         raise Http404("There are no texts to count tokens of.")
     return _answer(request, dataset, version, request_count(version, model))

@@ -15,6 +15,7 @@ from django.db.models import F, Max
 
 from webapp import storage
 from webapp.datasets.models import Change, Dataset, DatasetVersion
+from webapp.storable import fault_of
 
 CONVERTED = {"size_bytes", "rows", "splits", "columns", "suggested", "preview", "details", "problems"}
 
@@ -79,6 +80,8 @@ def find_version(dataset: Dataset, named: str) -> DatasetVersion | None:
     if not named:
         version: DatasetVersion | None = dataset.version
         return version
+    if fault_of(named):
+        return None
     number = int(named) if named.isdecimal() and len(named) < 9 else None
     asked = {"number": number} if number is not None else {"content_hash": named[:64]}
     found: DatasetVersion | None = dataset.versions.filter(**asked).order_by("-number").first()

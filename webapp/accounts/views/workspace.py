@@ -13,6 +13,7 @@ from webapp.accounts.forms import MemberForm, WorkspaceForm
 from webapp.accounts.links import make_link
 from webapp.accounts.models import Membership, User, Workspace
 from webapp.requests import Request
+from webapp.storable import findable
 
 
 def _page(request: Request, status: int = 200, **extra: object) -> HttpResponse:
@@ -34,7 +35,7 @@ def workspace(request: Request) -> HttpResponse:
 @require_POST
 def switch_workspace(request: Request) -> HttpResponse:
     chosen = get_object_or_404(
-        Workspace, slug=request.POST.get("workspace", ""), memberships__user=request.user
+        Workspace, slug=findable(request.POST.get("workspace", "")), memberships__user=request.user
     )
     User.objects.filter(pk=request.user.pk).update(last_workspace=chosen)
     return redirect("overview")
