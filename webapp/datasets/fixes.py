@@ -49,6 +49,9 @@ def fixes_of(problem: dict[str, Any], version: DatasetVersion) -> list[Fix]:
             return [Fix("Drop these rows", found)]
         case "short_texts" | "missing_values" | "answers_elsewhere" if column:
             return [Fix("Drop these rows", found)]
+        case "mask_values" if column and (unknown := column.get("unknown") or {}).get("masks"):
+            # Where not all are named, some would stay without their finding.
+            return [] if unknown["more"] else [Fix("Drop these rows", found)]
         case "similar_labels" if column and len(problem.get("values") or []) > 1:
             kept, *others = problem["values"]
             merge = {"op": "merge_labels", "column": column["name"], "labels": others, "into": kept}

@@ -83,6 +83,9 @@ class PictureTally(Tally):
         return {"width": _spread(sizes[:, 0]), "height": _spread(sizes[:, 1])}
 
 
+MOST_NAMED = 1000  # masks of unknown values
+
+
 class MaskTally(PictureTally):
     kind = "mask"
 
@@ -108,19 +111,27 @@ class MaskTally(PictureTally):
 
     def note_unknown(self, file: str, sha256: str, values: list[int]) -> None:
         """A mask that had values without a name; `sha256` is of what is kept of it."""
+        self._join_unknown({"file": file, "masks": [sha256], "values": values, "count": 1, "more": False})
+
+    def _join_unknown(self, other: dict[str, Any]) -> None:
+        """`masks`: SHA-256 of those that are kept, the first one first; `more`: not all of them are named."""
         if not self.unknown:
-            self.unknown = {"file": file, "sha256": sha256, "values": [], "count": 0}
-        self.unknown["values"] = sorted({*self.unknown["values"], *values})
-        self.unknown["count"] += 1
+            self.unknown = {"file": other["file"], "masks": [], "values": [], "count": 0, "more": False}
+        mine = self.unknown
+        named = list(dict.fromkeys((*mine["masks"], *other["masks"])))
+        mine["masks"], mine["more"] = (
+            named[:MOST_NAMED],
+            mine["more"] or other["more"] or len(named) > MOST_NAMED,
+        )
+        mine["values"] = sorted({*mine["values"], *other["values"]})
+        mine["count"] += other["count"]
 
     def join(self, other: Tally) -> None:
         super().join(other)
         assert isinstance(other, MaskTally)
         self.highest = max(self.highest, other.highest)
         if other.unknown:
-            count = self.unknown.get("count", 0)
-            self.note_unknown(other.unknown["file"], other.unknown["sha256"], other.unknown["values"])
-            self.unknown["count"] = count + other.unknown["count"]
+            self._join_unknown(other.unknown)
 
     def named(self, given: list[str]) -> list[str]:
         """Classes without a name are called by their numbers."""

@@ -19,7 +19,11 @@ from tests.webapp.datasets.packing import picture, zipped
 from tests.webapp.datasets.test_changes import changed as changed_to
 from tests.webapp.datasets.test_roundtrip import changed, stored
 from webapp.accounts.models import ApiToken, User, Workspace
-from webapp.datasets import masks
+from webapp.datasets import masks, tallies
+from webapp.datasets.changing import request_change, run_change
+from webapp.datasets.edits import Wrong
+from webapp.datasets.fixes import fixes_of
+from webapp.datasets.limits import Limits
 from webapp.datasets.pictures import Unreadable
 
 SIZE = (12, 10)
@@ -183,6 +187,44 @@ def test_values_that_no_class_has_do_not_count_and_are_told(inspected: Inspected
     told = next(problem for problem in dataset.findings if problem["code"] == "mask_values")
     assert (told["severity"], told["count"], told["file"]) == ("serious", 2, "masks/2.png")
     assert told["split"] in dataset.version.splits and told["row"] >= 1 and "(9)" in told["message"]
+    (fix,) = fixes_of(told, dataset.version)
+    assert fix.label == "Drop these rows"
+    change = request_change(dataset.version, fix.change, None)
+    run_change(change.pk, "test")
+    change.refresh_from_db()
+    assert change.result is not None, change.problems
+    assert change.result.rows == dataset.version.rows - 2
+    assert change.result.change["says"] == "Dropped 2 rows whose “mask” has values that no class has."
+    assert "mask_values" not in [problem["code"] for problem in change.result.problems]
+
+
+def test_where_too_many_masks_have_such_values_to_name_them_there_is_no_button(inspected: Inspected) -> None:
+    tally = tallies.MaskTally(Limits())
+    for number in range(tallies.MOST_NAMED):
+        tally.note_unknown(f"{number}.png", f"{number:064x}", [9])
+    whole = tally.facts()["unknown"]
+    assert (whole["more"], len(whole["masks"]), whole["count"]) == (False, 1000, 1000)
+    other = tallies.MaskTally(Limits())
+    other.note_unknown("late.png", "f" * 64, [11])
+    other.join(tally)
+    joined = other.facts()["unknown"]
+    assert (joined["more"], len(joined["masks"]), joined["count"]) == (True, 1000, 1001)
+    assert (joined["file"], joined["masks"][0], joined["values"]) == ("late.png", "f" * 64, [9, 11])
+
+    name, data = archive(mask(0, 1), mask(0, 1, 9, 9), classes__txt=b"sky\ncat\n")
+    dataset = inspected((name, data))
+    version = dataset.version
+    assert version is not None
+    told = next(problem for problem in version.problems if problem["code"] == "mask_values")
+    next(each for each in version.columns if each["name"] == "mask")["unknown"]["more"] = True
+    assert fixes_of(told, version) == []
+
+
+def test_rows_of_such_masks_cannot_be_dropped_where_none_is_known(inspected: Inspected) -> None:
+    dataset = inspected(archive(mask(0, 1), mask(0, 1, 1), classes__txt=b"sky\ncat\n"))
+    assert dataset.version is not None
+    with pytest.raises(Wrong, match="known to have such values"):
+        request_change(dataset.version, {"op": "drop_found", "code": "mask_values", "column": "mask"}, None)
 
 
 def test_what_is_no_mask_is_left_out_by_name(convert: Any) -> None:

@@ -34,7 +34,13 @@ class Parent:
         self.facts, self.scratch = facts, scratch
         self.files = {split: Path(path) for split, path in files.items()}
         self.columns = [
-            Column(each["name"], each["kind"], each.get("nulls", 0), names=each.get("names") or [])
+            Column(
+                each["name"],
+                each["kind"],
+                each.get("nulls", 0),
+                names=each.get("names") or [],
+                facts={"unknown": each["unknown"]} if "unknown" in each else {},
+            )
             for each in facts.columns
         ]
         self._open = ExitStack()

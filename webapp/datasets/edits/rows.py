@@ -58,6 +58,8 @@ class DropFound(Edit):
                 raise Wrong(column=f"“{column['name']}” has no texts.")
             if asked["code"] == "answers_elsewhere" and column["kind"] != "answers":
                 raise Wrong(column=f"“{column['name']}” has no answers.")
+            if asked["code"] == "mask_values" and not (column.get("unknown") or {}).get("masks"):
+                raise Wrong(column=f"“{column['name']}” has no masks that are known to have such values.")
             if asked["code"].startswith("personal_") and column["kind"] not in personal.KINDS:
                 raise Wrong(column=f"“{column['name']}” has no texts.")
 
@@ -81,6 +83,7 @@ OF_A_COLUMN = (
     "personal_telephone",
     "personal_card",
     "answers_elsewhere",
+    "mask_values",
 )
 # {code of a finding: which rows go}
 WHAT = {
@@ -98,6 +101,7 @@ WHAT = {
     "personal_email": "with an e-mail address in “{column}”",
     "personal_telephone": "with a telephone number in “{column}”",
     "personal_card": "with a card number in “{column}”",
+    "mask_values": "whose “{column}” has values that no class has",
     "answers_elsewhere": "whose “{column}” do not stand where they say",
 }
 EDITS = (DropRows(), DropFound())
