@@ -60,7 +60,7 @@ def fleet() -> Fleet:
     deployment = admission.deployed() if online else None
     by_state: dict[str, list[Worker]] = {}
     for worker in online:
-        by_state.setdefault(_state_of(worker, deployment), []).append(worker)
+        by_state.setdefault(admission.hindrance(worker, deployment) or "online", []).append(worker)
     taking = by_state.get("online", [])
     names: dict[str, int] = {}
     for worker in online:
@@ -78,15 +78,6 @@ def fleet() -> Fleet:
         refused=len(by_state.get("refused", [])),
         leaving=len(by_state.get("leaving", [])),
     )
-
-
-def _state_of(worker: Worker, deployment: Deployment | None) -> str:
-    """Of a worker that is online: what keeps it from taking runs, or online if nothing does."""
-    if worker.leaving:
-        return "leaving"
-    if admission.refusal(worker, deployment):
-        return "refused"
-    return "draining" if worker.draining else "online"
 
 
 def _held_by(workers: list[Worker]) -> int:
@@ -172,7 +163,7 @@ class Host:
     def state(self) -> str:
         if not self.worker.is_online:
             return "offline"
-        state = _state_of(self.worker, self.deployment)
+        state = admission.hindrance(self.worker, self.deployment) or "online"
         return "drained" if state == "draining" and not self.held else state
 
     @property

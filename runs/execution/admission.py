@@ -85,6 +85,15 @@ def refusal(worker: Worker, deployment: Deployment | None) -> str:
     )
 
 
+def hindrance(worker: Worker, deployment: Deployment | None) -> str:
+    """What keeps a worker that is online from taking runs: leaving, refused or draining; empty if nothing does."""
+    if worker.leaving:
+        return "leaving"
+    if refusal(worker, deployment):
+        return "refused"
+    return "draining" if worker.draining else ""
+
+
 def drain(worker: Worker) -> bool:
     """Have it finish what it has and take no more; False if it was asked before."""
     return bool(Worker.objects.filter(pk=worker.pk, draining=False).update(draining=True))

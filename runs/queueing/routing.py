@@ -22,8 +22,7 @@ def online() -> list[Worker]:
 def taking(workers: Iterable[Worker]) -> list[Worker]:
     """Of these workers those that take runs: neither draining nor leaving nor refused for their version."""
     deployment = admission.deployed()
-    staying = [worker for worker in workers if not (worker.draining or worker.leaving)]
-    return [worker for worker in staying if not admission.refusal(worker, deployment)]
+    return [worker for worker in workers if not admission.hindrance(worker, deployment)]
 
 
 def device_memory(worker: Worker, devices: Sequence[int] | None = None) -> list[int]:
