@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +240,7 @@ class Resumable(distributed.AcrossRanks):
             raise CutShort
 
     def _evaluate_late(self) -> None:
-        """The evaluation in which the run was stopped, and what the loop does after one. Raises CutShort, or Over."""
+        """The evaluation in which the run was stopped, and what the loop does after one; raises Over."""
         trainer: Any = self
         self._determine_best_metric(trainer._evaluate(None, None), None)
         trainer.control.should_save = True  # or it would be due again
@@ -369,10 +369,9 @@ def fit(trainer: Any, context: Context) -> Any:
                 _load_weights(trainer, best if best.is_dir() else resume)
             return distributed.brought_together(trainer.model, skeleton)
     try:
-        try:
+        with suppress(Over):
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-        except Over:
-            trainer.is_in_train = False
+        trainer.is_in_train = False
         trainer.saver.wait()
     finally:
         trainer.saver.close()
