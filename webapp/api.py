@@ -87,8 +87,9 @@ class StorableParser(Parser):
 def _check_storable(value: Any) -> None:
     """Raises ApiError 422 with the outermost field that cannot be kept."""
     for field, item in value.items() if isinstance(value, dict) else [("body", value)]:
-        wrong, told = (field, fault_of(item)) if not fault_of(field) else ("body", fault_of(field))
-        if told:
+        told = fault_of(field)
+        wrong = "body" if told else field
+        if told := told or fault_of(item):
             raise ApiError(422, "invalid", f"{wrong} {told}.", {wrong: told})
 
 

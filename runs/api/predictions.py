@@ -12,8 +12,8 @@ from runs import predictions
 from runs.api.runs import runs_of
 from webapp.api import ERRORS, ApiError, require_editor
 from webapp.datasets.api import DatasetOut, described
+from webapp.datasets.api_common import refused
 from webapp.datasets.intake import IntakeError
-from webapp.datasets.owned import refused
 
 router = Router(tags=["runs"])
 

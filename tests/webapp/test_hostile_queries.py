@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
 from django.conf import settings
@@ -42,7 +41,7 @@ def test_no_page_fails_whatever_is_asked_of_it(theirs: Theirs) -> None:
             continue
         path = theirs.path(address.route)
         queries = ["&".join(f"{name}={value}" for name in names) for value in HOSTILE for _ in (0, 1)]
-        queries += [f"{quote(name)}=%00" for name in names]
+        queries += [f"{name}=%00" for name in names]
         for number, query in enumerate(queries):
             # By turns as a page and as a fragment; what all parameters have, both.
             headers = {"HX-Request": "true"} if number % 2 else {}

@@ -13,8 +13,8 @@ from ninja.files import UploadedFile
 
 from webapp.api import ERRORS, MOST_ROWS, ApiError, require_editor
 from webapp.datasets import deleting, intake, samples, sources
+from webapp.datasets.api_common import dataset_of, refused
 from webapp.datasets.models import Dataset
-from webapp.datasets.owned import dataset_of, refused
 
 router = Router(tags=["datasets"])
 

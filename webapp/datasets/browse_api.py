@@ -12,10 +12,10 @@ from django.urls import reverse
 from ninja import Query, Router, Schema
 
 from webapp.api import ERRORS, ApiError
+from webapp.datasets.api_common import dataset_of, version_of
 from webapp.datasets.browsing import RowFilter, known_count, page_of
 from webapp.datasets.exporting import EXPORTS, CannotExport, export_response
 from webapp.datasets.models import DatasetVersion
-from webapp.datasets.owned import dataset_of, version_of
 from webapp.datasets.row_pictures import picture_response
 from webapp.datasets.shards import NotHere
 from webapp.datasets.showing import named

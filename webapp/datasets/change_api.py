@@ -11,9 +11,9 @@ from ninja.files import UploadedFile
 
 from webapp.api import ERRORS, ApiError, require_editor
 from webapp.datasets import changing, intake
+from webapp.datasets.api_common import dataset_of, refused, version_of
 from webapp.datasets.edits import Wrong
 from webapp.datasets.models import Change, Dataset, DatasetVersion
-from webapp.datasets.owned import dataset_of, refused, version_of
 from webapp.datasets.versions import large, make_current
 
 router = Router(tags=["datasets"])

@@ -27,7 +27,7 @@ from webapp.datasets.inspection import gave_up, order_of
 from webapp.datasets.intake import copy_upload
 from webapp.datasets.isolated import convert_apart
 from webapp.datasets.models import Change, Dataset, DatasetVersion, UploadedFile
-from webapp.datasets.problems import Problem, Refused
+from webapp.datasets.problems import Refused
 from webapp.datasets.shards import shards_of
 from webapp.datasets.uploading import ArrivedFile
 from webapp.datasets.versions import keep_version, mapping_hash, store
@@ -118,12 +118,14 @@ def add_uploads(version: DatasetVersion, uploads: Sequence[uuid.UUID], split: st
 
 def run_change(change_id: int, worker_name: str) -> None:
     """Claim and do it. Finds nothing to do if it is done, claimed, or the dataset is gone."""
-    CLAIMS.carry_out(change_id, worker_name, "change", _make, _refuse)
+    CLAIMS.carry_out(change_id, worker_name, "change", _make, _end_refused)
 
 
 def requeue_due() -> list[int]:
     """Send wake-ups for changes that nobody works on, and end those that fail again and again."""
-    return CLAIMS.requeue_due(lambda pk, attempts: _refuse(pk, None, gave_up("Making the version", attempts)))
+    return CLAIMS.requeue_due(
+        lambda pk, attempts: _end_refused(pk, None, [gave_up("Making the version", attempts).as_json()])
+    )
 
 
 def _make(change: Change, claim: str, folder: Path) -> None:
@@ -227,10 +229,6 @@ def _ask_for_next_fold(change: Change) -> None:
         and asked["fold"] < asked["folds"]
     ):
         request_change(change.parent, asked | {"fold": asked["fold"] + 1}, change.created_by)
-
-
-def _refuse(change_id: int, claim: str | None, problem: Problem) -> None:
-    _end_refused(change_id, claim, [problem.as_json()])
 
 
 def _end_refused(change_id: int, claim: str | None, problems: list[dict[str, Any]]) -> None:

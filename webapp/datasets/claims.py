@@ -26,7 +26,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import RedisError
 
 from webapp.datasets.isolated import Crashed
-from webapp.datasets.problems import Problem, Refused
+from webapp.datasets.problems import Refused
 
 log = logging.getLogger(__name__)
 INSPECT = "datasets.inspect"  # messages, each with the key of a row
@@ -106,12 +106,12 @@ class Claims(Generic[Row]):
         worker_name: str,
         what: str,
         work: Callable[[Row, str, Path], None],
-        refuse: Callable[[int, str, Problem], None],
+        refuse: Callable[[int, str, list[dict[str, Any]]], None],
     ) -> None:
         """Claim a row and do its work. Finds nothing to do if it is done, claimed, or the row is gone.
 
-        `what`: is done, for the log and its folder; `work(row, claim, folder)` may raise Refused, which is told by
-        `refuse(pk, claim, problem)`, or LeaseLost. A program that crashed is tried again.
+        `what` is done, for the log and the name of its folder. `work(row, claim, folder)` may raise LeaseLost, or
+        Refused, which `refuse(pk, claim, problems)` writes down. What crashed is tried again.
         """
         claimed = self.claim(pk, worker_name)
         if claimed is None:
@@ -123,7 +123,7 @@ class Claims(Generic[Row]):
         except LeaseLost:
             log.warning("%s of %s %s is no longer %s's.", what, self.model.__name__, pk, worker_name)
         except Refused as refused:
-            refuse(pk, claim, refused.problem)
+            refuse(pk, claim, [refused.problem.as_json()])
         except Crashed as crash:
             log.error("%s of %s %s crashed: %s", what, self.model.__name__, pk, crash)
             self._give_back(pk, claim)

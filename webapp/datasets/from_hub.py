@@ -12,10 +12,10 @@ from webapp.accounts.models import User, Workspace
 from webapp.api import ERRORS, ApiError, require_editor
 from webapp.datasets import hub, intake
 from webapp.datasets.api import DatasetOut, described
+from webapp.datasets.api_common import refused
 from webapp.datasets.claims import waiting
 from webapp.datasets.hub_files import NotUsable
 from webapp.datasets.models import Dataset
-from webapp.datasets.owned import refused
 
 router = Router(tags=["datasets"])
 

@@ -11,7 +11,7 @@ from ninja import Router, Schema
 from webapp.api import ERRORS, require_editor
 from webapp.datasets import intake
 from webapp.datasets.api import DatasetOut, described
-from webapp.datasets.owned import refused
+from webapp.datasets.api_common import refused
 
 router = Router(tags=["datasets"])
 

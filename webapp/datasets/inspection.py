@@ -30,14 +30,14 @@ CLAIMS = Claims(Dataset, Q(status=INSPECTING), INSPECT)
 
 def run_inspection(dataset_id: int, worker_name: str) -> None:
     """Claim and do it. Finds nothing to do if it is done, claimed, or the dataset is gone."""
-    CLAIMS.carry_out(dataset_id, worker_name, "inspection", _inspect, _refuse)
+    CLAIMS.carry_out(dataset_id, worker_name, "inspection", _inspect, _end_invalid)
 
 
 def requeue_due() -> list[int]:
     """Send wake-ups for inspections that nobody works on, and end those that fail again and again."""
     clear_abandoned()
     return CLAIMS.requeue_due(
-        lambda pk, attempts: _refuse(pk, None, gave_up("Looking into the files", attempts))
+        lambda pk, attempts: _end_invalid(pk, None, [gave_up("Looking into the files", attempts).as_json()])
     )
 
 
@@ -112,10 +112,6 @@ def _end_ready(dataset: Dataset, claim: str, converted: dict[str, Any], output: 
     if not Dataset.objects.filter(pk=pk).exists():  # deleted meanwhile: nothing of it stays
         storage.delete_under(f"datasets/{pk}")
     raise LeaseLost
-
-
-def _refuse(dataset_id: int, claim: str | None, problem: Problem) -> None:
-    _end_invalid(dataset_id, claim, [problem.as_json()])
 
 
 def _end_invalid(dataset_id: int, claim: str | None, problems: list[dict[str, Any]]) -> None:

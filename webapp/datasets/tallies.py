@@ -93,6 +93,7 @@ class MaskTally(PictureTally):
         super().__init__(limits)
         self.highest = -1  # class of any pixel
         self.unknown: dict[str, Any] = {}
+        self._named: set[str] = set()  # the masks of `unknown`
 
     def add(self, array: pa.Array) -> None:
         for place, value in enumerate(array):
@@ -118,11 +119,15 @@ class MaskTally(PictureTally):
         if not self.unknown:
             self.unknown = {"file": other["file"], "masks": [], "values": [], "count": 0, "more": False}
         mine = self.unknown
-        named = list(dict.fromkeys((*mine["masks"], *other["masks"])))
-        mine["masks"], mine["more"] = (
-            named[:MOST_NAMED],
-            mine["more"] or other["more"] or len(named) > MOST_NAMED,
-        )
+        for sha256 in other["masks"]:
+            if sha256 in self._named:
+                continue
+            if len(self._named) < MOST_NAMED:
+                self._named.add(sha256)
+                mine["masks"].append(sha256)
+            else:
+                mine["more"] = True
+        mine["more"] |= other["more"]
         mine["values"] = sorted({*mine["values"], *other["values"]})
         mine["count"] += other["count"]
 

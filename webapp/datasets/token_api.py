@@ -10,8 +10,8 @@ from ninja import Query, Router, Schema
 from webapp.api import ERRORS, ApiError, require_editor
 from webapp.catalog.models import BaseModel
 from webapp.catalog.tokenizers import models_with_tokenizer
+from webapp.datasets.api_common import dataset_of, version_of
 from webapp.datasets.models import DatasetVersion, TokenLengths
-from webapp.datasets.owned import dataset_of, version_of
 from webapp.datasets.token_lengths import has_texts, request_count
 
 router = Router(tags=["datasets"])

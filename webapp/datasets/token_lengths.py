@@ -23,7 +23,7 @@ from webapp.datasets.claims import (
 from webapp.datasets.inspection import gave_up
 from webapp.datasets.isolated import convert_apart
 from webapp.datasets.models import DatasetVersion, TokenLengths
-from webapp.datasets.problems import Problem, Refused
+from webapp.datasets.problems import Refused
 from webapp.datasets.shards import NotHere, on_disk, shards_of
 
 Status = TokenLengths.Status
@@ -56,7 +56,7 @@ def run_count(lengths_id: int, worker_name: str) -> None:
 def requeue_due() -> list[int]:
     """Send wake-ups for counts that nobody works on, and end those that fail again and again."""
     return CLAIMS.requeue_due(
-        lambda pk, attempts: _end_refused(pk, None, gave_up("Counting the tokens", attempts))
+        lambda pk, attempts: _end_refused(pk, None, [gave_up("Counting the tokens", attempts).as_json()])
     )
 
 
@@ -95,5 +95,5 @@ def _as_refused(problem: dict[str, Any]) -> Refused:
     return Refused(problem["code"], problem["message"], problem["hint"])
 
 
-def _end_refused(lengths_id: int, claim: str | None, problem: Problem) -> None:
-    CLAIMS.of(lengths_id, claim).update(status=Status.REFUSED, problems=[problem.as_json()], **over())
+def _end_refused(lengths_id: int, claim: str | None, problems: list[dict[str, Any]]) -> None:
+    CLAIMS.of(lengths_id, claim).update(status=Status.REFUSED, problems=problems, **over())
