@@ -25,6 +25,7 @@ from transformers import BertConfig, BertForSequenceClassification, Trainer, Tra
 from runs.training.context import Context
 from runs.training.devices import keep_freed_memory
 from runs.training.fitting import PlainTrainer, arguments, fit
+from runs.training.pieces import Pieces
 from runs.training.settings import check_settings
 from runs.training.spec import DatasetRef, ModelRef, RunSpec
 from runs.training.tasks import get_task
@@ -121,7 +122,7 @@ def train(folder: Path, rounds: int) -> Measured:
         train_dataset=rows,
     )
     trainer.stalls, trainer.written = {PLAIN: [], SYNCHRONOUS: [], OURS: []}, []
-    trainer.attach(context)
+    trainer.attach(Pieces(context))
     trainer.clock = StepClock(trainer)
     trainer.add_callback(trainer.clock)
     fit(trainer, context)

@@ -22,6 +22,7 @@ from runs.training.base_models import local_folder
 from runs.training.context import Context
 from runs.training.head import fit_head
 from runs.training.inputs import batches
+from runs.training.pieces import Pieces
 from runs.training.settings import check_settings
 from runs.training.spec import DatasetRef, ModelRef, RunSpec
 from runs.training.tasks import get_task
@@ -64,7 +65,9 @@ def main() -> None:
             passes.append(seconds(lambda: forward(plain, inputs, examples, spec.settings)))
             fresh = inputs.model(["negative", "positive"])
             inputs.improve_features(fresh)
-            heads.append(seconds(lambda model=fresh: fit_head(model, context, examples, inputs.collate)))
+            heads.append(
+                seconds(lambda model=fresh: fit_head(model, Pieces(context), examples, inputs.collate))
+            )
     one, other = min(passes), min(heads)
     print(f"{'':32} seconds  rows/s")
     rows = sum(len(found) for found in examples.values())

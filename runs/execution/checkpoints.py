@@ -1,7 +1,8 @@
 """What an attempt can resume from: kept in storage, checked when it is fetched.
 
 A checkpoint is files below `runs/<id>/checkpoints/<step>-<attempt>/` and, written last, manifest.json
-with their sizes and SHA-256; only then does its row follow. The attempt in the key keeps a worker that
+with their sizes and SHA-256; only then does its row follow. One more of the same step, which a long evaluation
+makes, lies below `<step>.2-<attempt>/`. The attempt in the key keeps a worker that
 has lost its lease from writing into what its successor stores. The manifest is the trainer's own where it
 wrote one: what a disk or a network changes between its memory and ours is found.
 """
@@ -30,8 +31,10 @@ MANIFEST = manifest.NAME
 DamagedCheckpoint = manifest.Damaged
 
 
-def prefix_of(attempt: Attempt, step: int) -> str:
-    return f"runs/{attempt.run_id}/checkpoints/{step}-{attempt.number}"
+def prefix_of(attempt: Attempt, step: int, number: int = 1) -> str:
+    """Of the attempt's n-th checkpoint of this step."""
+    again = f".{number}" if number > 1 else ""
+    return f"runs/{attempt.run_id}/checkpoints/{step}{again}-{attempt.number}"
 
 
 def snapshot(folder: Path, target: Path) -> None:
@@ -95,8 +98,8 @@ def _fetch(prefix: str, folder: Path) -> None:
     (folder / MANIFEST).write_bytes(listing)  # last, as the trainer does: it checks them once more
 
 
-def record(attempt: Attempt, event: dict[str, Any], size: int) -> None:
-    """A checkpoint counts from now on; those that the trainer no longer keeps are removed."""
+def record(attempt: Attempt, event: dict[str, Any], prefix: str, size: int) -> None:
+    """The checkpoint below a prefix counts from now on; those that the trainer no longer keeps are removed."""
     step = int(event["step"])
     keep = {step, *(int(kept) for kept in event.get("keep") or [])}
     with transaction.atomic():
@@ -105,19 +108,20 @@ def record(attempt: Attempt, event: dict[str, Any], size: int) -> None:
         gone = others.filter(step=step) | (
             others.exclude(step__in=keep) if event.get("keep") else others.none()
         )
-        prefixes = {old.storage_prefix for old in gone} - {prefix_of(attempt, step)}
+        prefixes = {old.storage_prefix for old in gone} - {prefix}
         gone.delete()
         if event.get("is_best"):
             others.update(is_best=False)
         Checkpoint.objects.create(
             run_id=attempt.run_id,
             step=step,
-            storage_prefix=prefix_of(attempt, step),
+            storage_prefix=prefix,
             size_bytes=size,
             is_best=bool(event.get("is_best")),
         )
         best = " (best so far)" if event.get("is_best") else ""
-        tell(attempt, "checkpoint", f"Checkpoint at step {step:,}{best}.", step=step)
+        at = f"at step {step:,}" if step else "before the first step"
+        tell(attempt, "checkpoint", f"Checkpoint {at}{best}.", step=step)
         transaction.on_commit(partial(_remove, prefixes))
 
 
@@ -140,7 +144,8 @@ def resumed(attempt: Attempt, step: int) -> None:
         if not Attempt.objects.filter(pk=attempt.pk, resumed_from_step=None).update(resumed_from_step=step):
             return  # said before; the answer was lost
         where = f" on {attempt.worker.host}" if attempt.worker else ""
-        tell(attempt, "resumed_from", f"Resumed{where} from step {step:,}.", step=step)
+        place = f"from step {step:,}" if step else "with what was done before the first step"
+        tell(attempt, "resumed_from", f"Resumed{where} {place}.", step=step)
 
 
 def keep_last(attempt: Attempt) -> None:

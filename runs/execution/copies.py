@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -24,9 +25,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Copy:
-    """One checkpoint under way: what the trainer said of it, its copying (→ bytes), the links it is made from."""
+    """One checkpoint under way: what the trainer said of it, where to, its copying (→ bytes), what it is made from."""
 
     event: dict[str, Any]
+    prefix: str
     copying: Future[int]
     links: Path
 
@@ -43,7 +45,7 @@ class Copies:
         self._workdir = workdir
         self._files = files
         self._under_way: list[Copy] = []
-        self._begun = 0
+        self._begun: Counter[int] = Counter()  # of each step: a long evaluation has several
 
     def __bool__(self) -> bool:
         return bool(self._under_way)
@@ -56,8 +58,9 @@ class Copies:
                 if earlier.step not in keep and earlier.step != step:
                     earlier.copying.cancel()  # overtaken before its turn came
         source = (self._workdir / event["path"]).resolve()
-        self._begun += 1  # the same step may be announced again while its first copy is under way
-        links = self._workdir / "outbox" / f"{self._begun}-{step}"
+        self._begun[step] += 1
+        # Each copy has a place of its own: the one before counts until this one has arrived.
+        links = self._workdir / "outbox" / f"{step}-{self._begun[step]}"
         if not source.is_relative_to(self._workdir.resolve()):
             raise ValueError(f"the checkpoint {event['path']} lies outside the work folder")
         try:
@@ -66,9 +69,9 @@ class Copies:
             log.info("The checkpoint of step %s was replaced before it could be stored.", step)
             shutil.rmtree(links, ignore_errors=True)
             return
-        prefix = checkpoints.prefix_of(self._attempt, step)
+        prefix = checkpoints.prefix_of(self._attempt, step, self._begun[step])
         copying = self._files.executor.submit(checkpoints.store, links, prefix, self._files.may_go_on)
-        self._under_way.append(Copy(event, copying, links))
+        self._under_way.append(Copy(event, prefix, copying, links))
 
     def finished(self) -> Iterator[Copy]:
         """Take out those that ended, oldest first; what was overtaken is passed over."""

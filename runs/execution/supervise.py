@@ -219,7 +219,7 @@ class Supervision:
                 message = f"The checkpoint at step {copy.step:,} could not be stored: {error}"
                 self._store(partial(checkpoints.tell, self._attempt, "message", message))
             else:
-                self._store(partial(checkpoints.record, self._attempt, copy.event, size))
+                self._store(partial(checkpoints.record, self._attempt, copy.event, copy.prefix, size))
 
     def _show_log(self) -> None:
         now = time.monotonic()

@@ -20,7 +20,7 @@ from webapp import storage
 log = logging.getLogger(__name__)
 # Keys carry the attempt that made them (docs/architecture.md).
 MADE_BY = (
-    re.compile(r"checkpoints/\d+-(?P<attempt>\d+)/"),
+    re.compile(r"checkpoints/\d+(\.\d+)?-(?P<attempt>\d+)/"),
     re.compile(r"artifacts/attempt-(?P<attempt>\d+)/"),
     re.compile(r"logs/\.attempt-(?P<attempt>\d+)(-host-\d+)?\..*\.partial$"),
 )

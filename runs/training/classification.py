@@ -5,7 +5,8 @@ A task brings `Inputs`: how a row becomes what the model takes, and how the mode
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from runs.training.exports import Packaged, package
 from runs.training.fitting import PlainTrainer, arguments, fit
 from runs.training.head import fit_head
 from runs.training.inputs import Examples, batches
+from runs.training.pieces import FINISHED, Piece, Pieces, Stage, at_once
 from runs.training.tasks.common import Task
 
 BASELINE = "majority_class"
@@ -61,14 +63,21 @@ def train_classifier(task: Task, context: Context, make_inputs: Callable[[Contex
         context.message(f"{len(found):,} {split} rows in {len(names)} classes.")
     baseline = _report_baseline(task, context, examples, len(names))
     model = _loaded(lambda: inputs.model(names), context)
+    pieces = Pieces(context)
+    logits: dict[str, NDArray[Any]] = {}
     if context.spec.method == "head":
         note = f"The head was fitted on {inputs.improve_features(model)}."
-        logits = fit_head(model, context, examples, inputs.collate)
+        logits |= fit_head(model, pieces, examples, inputs.collate)
         trained: Any = model
     else:
-        note, logits = "", {}
-        trained = _train(methods.prepare(model, context), task, context, inputs, examples)
-    metrics, logits = _evaluate(trained, context, inputs, examples, names, logits)
+        note = ""
+        trained = _train(methods.prepare(model, context), task, pieces, inputs, examples)
+    context.phase("evaluating", "Scoring the finished model")
+    with Stage(pieces, FINISHED) as piece:
+        for split in ("validation", "test"):
+            if split in examples and split not in logits:
+                logits[split] = predict(trained, context, examples[split], inputs.collate, piece)
+    metrics = _scored(context, examples, names, logits)
     split = "test" if "test" in logits else "validation"
     said = predictions.of_classes(rows[split], examples[split].labels, names, logits[split])
     kept = predictions.write(context, split, rows[split], said)
@@ -82,16 +91,16 @@ def train_classifier(task: Task, context: Context, make_inputs: Callable[[Contex
     context.events.write("done", metrics=metrics)
 
 
-def predict(model: Any, context: Context, examples: Examples, collate: Any) -> NDArray[np.float32]:
-    """Logits [rows, classes] in the order of the rows."""
+def predict(
+    model: Any, context: Context, examples: Examples, collate: Any, piece: Piece = at_once
+) -> NDArray[np.float32]:
+    """Logits [rows, classes] in the order of the rows; `piece` does each batch."""
     size = int(context.settings["per_device_eval_batch_size"])
     found: NDArray[np.float32] | None = None
     model.eval().to(device())
     with torch.inference_mode(), autocast(context.settings["precision"]):
         for rows in batches(examples, size):
-            batch = collate([examples[row] for row in rows]).to(device())
-            batch.pop("labels", None)
-            logits = model(**batch).logits.float().cpu().numpy()
+            logits = piece(partial(_logits, model, examples, rows, collate)).numpy()
             if found is None:
                 found = np.zeros((len(examples), logits.shape[1]), dtype=np.float32)
             found[rows] = logits
@@ -99,8 +108,16 @@ def predict(model: Any, context: Context, examples: Examples, collate: Any) -> N
     return found
 
 
-def _train(model: Any, task: Task, context: Context, inputs: Inputs, examples: dict[str, Examples]) -> Any:
-    train = examples["train"]
+def _logits(model: Any, examples: Examples, rows: Sequence[int], collate: Any) -> torch.Tensor:
+    """[rows, classes], in host memory."""
+    batch = collate([examples[row] for row in rows]).to(device())
+    batch.pop("labels", None)
+    logits: torch.Tensor = model(**batch).logits.float().cpu()
+    return logits
+
+
+def _train(model: Any, task: Task, pieces: Pieces, inputs: Inputs, examples: dict[str, Examples]) -> Any:
+    context, train = pieces.context, examples["train"]
     trainer = PlainTrainer(
         model=model,
         args=arguments(
@@ -121,7 +138,7 @@ def _train(model: Any, task: Task, context: Context, inputs: Inputs, examples: d
     # would be divided, but pay no heed to it: what they return is a mean over their own rows. Believed, it
     # would count as many times as there are micro-batches and processes.
     trainer.model_accepts_loss_kwargs = False
-    trainer.attach(context, train.lengths)
+    trainer.attach(pieces, train.lengths)
     return fit(trainer, context)
 
 
@@ -131,29 +148,17 @@ def _compute_metrics(prediction: Any) -> dict[str, float]:
     return found
 
 
-def _evaluate(
-    model: Any,
-    context: Context,
-    inputs: Inputs,
-    examples: dict[str, Examples],
-    names: list[str],
-    known: dict[str, NDArray[Any]],
-) -> tuple[dict[str, float], dict[str, NDArray[Any]]]:
-    """({metric: score}, {split: logits}) of the finished model; metrics are plain for the test rows, with
-    `validation_` in front for the others.
-
-    Logits that are known already, by split, are not computed again.
+def _scored(
+    context: Context, examples: dict[str, Examples], names: list[str], said: dict[str, NDArray[Any]]
+) -> dict[str, float]:
+    """{metric: score} of the finished model, from {split: logits}: plain for the test rows, with `validation_` in
+    front for the others.
     """
-    context.phase("evaluating", "Scoring the finished model")
     metrics: dict[str, float] = {}
-    said: dict[str, NDArray[Any]] = {}
     for split, prefix in (("validation", "validation_"), ("test", "")):
         if split not in examples:
             continue
-        logits = known.get(split)
-        if logits is None:
-            logits = predict(model, context, examples[split], inputs.collate)
-        said[split] = logits
+        logits = said[split]
         labels = np.asarray(examples[split].labels)
         if not np.isfinite(logits).all():
             raise TrainingFailure(
@@ -165,7 +170,7 @@ def _evaluate(
         metrics |= {f"{prefix}{name}": value for name, value in found.items()}
         matrix = scores.confusion_matrix(logits, labels, len(names))
         context.results(confusion_matrix=matrix, labels=names, split=split)
-    return metrics, said
+    return metrics
 
 
 def _report_baseline(

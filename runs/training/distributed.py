@@ -115,6 +115,15 @@ def of_each(value: float) -> list[float]:
     return [float(item) for item in mine.tolist()]
 
 
+def gathered_by_first(value: T) -> list[T] | None:
+    """What each process has, in the order of their ranks, in the first one; None in the others."""
+    if world() == 1:
+        return [value]
+    gathered: list[Any] | None = [None] * world() if is_first() else None
+    dist.gather_object(value, gathered, dst=0)
+    return gathered
+
+
 def first_here_first(action: Callable[[], T]) -> T:
     """Every process does it, but of each host the first one before the others: what it makes is there then."""
     if is_first_here():

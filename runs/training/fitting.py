@@ -7,10 +7,10 @@ the numbers of one that was never stopped, `fit` runs it and leaves the best wei
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import Sampler
@@ -26,10 +26,12 @@ from runs.training.devices import device, use_bf16
 from runs.training.ema import Averages
 from runs.training.events import TrainingFailure
 from runs.training.manifest import is_whole
-from runs.training.saving import Saver, adopt_checkpoints, carry_weights, folder_of
+from runs.training.pieces import EVALUATION, Pieces
+from runs.training.saving import Saver, carry_weights, folder_of
 from runs.training.snapshot import EMA_NAME, random_state, room_for_copy, set_random_state, take
 
 FEWEST_EVALUATIONS = 4
+T = TypeVar("T")
 
 
 def arguments(
@@ -144,10 +146,11 @@ class Resumable(distributed.AcrossRanks):
     saving or early stopping.
     """
 
-    def attach(self, context: Context, lengths: Sequence[int] | None = None) -> None:
+    def attach(self, pieces: Pieces, lengths: Sequence[int] | None = None) -> None:
         """Bind to a run, after construction. `lengths`: tokens of each training row."""
         trainer: Any = self
-        self.context = context
+        self.pieces = pieces
+        self.context = context = pieces.context
         self.memory = Memory()
         self.saver = Saver(context)
         self.lengths = lengths
@@ -198,24 +201,28 @@ class Resumable(distributed.AcrossRanks):
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """As the Trainer's; while training it is a phase of its own on the page.
 
-        A run that is asked to stop does not wait for its end: nothing is returned then, the state of before is
-        saved, and a resumed run evaluates first.
+        A run that is asked to stop does not wait for its end: nothing is returned then. What is saved in an evaluation
+        is the state of before and the pieces that are done; who goes on from it does the others first.
         """
         trainer: Any = self
         if not trainer.is_in_train:
             return self._evaluated(*args, **kwargs)
         self.context.phase("evaluating")
-        before = random_state()
+        self._random_before = random_state()
+        self.pieces.begin(EVALUATION)
         try:
             found = self._evaluated(*args, **kwargs)
         except CutShort:
-            set_random_state(before)
+            set_random_state(self._random_before)
             self.memory.evaluation_due = True
             self.pacing.leave(trainer.control)
             return {}
         self.memory.evaluation_due = False
+        self.pieces.drop(EVALUATION)
         self.context.phase("training")
         return found
+
+    _random_before: dict[str, Any]  # the last evaluation began
 
     def _evaluated(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self.averages.in_place() if self.averages else nullcontext():
@@ -223,25 +230,36 @@ class Resumable(distributed.AcrossRanks):
         return found
 
     def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
-        self.look_up()
-        return super().prediction_step(*args, **kwargs)  # type: ignore[misc]
+        step = super().prediction_step  # type: ignore[misc]
+        return self.piece(lambda: step(*args, **kwargs))
 
-    def look_up(self) -> None:
-        """To be called before each piece of an evaluation; raises CutShort where the run is to stop.
-
-        After the last step nothing is left to be saved but the evaluation, which is waited for.
-        """
+    def piece(self, compute: Callable[[], T], /) -> T:
+        """A `Piece` of an evaluation; raises CutShort where the run is to stop."""
         trainer: Any = self
-        if (
-            trainer.is_in_train
-            and trainer.state.global_step < trainer.state.max_steps
-            and distributed.agree(self.context.should_stop)[0]
-        ):
+        if not trainer.is_in_train:
+            return compute()
+        self.saver.check()
+        is_due = distributed.is_first() and self.pacing.timer.due()
+        should_stop, is_due = distributed.agree(self.context.should_stop, is_due)
+        if should_stop:
             raise CutShort
+        if is_due:
+            self._save_within_evaluation()
+        return self.pieces.next(EVALUATION, compute, trainer.args.device)
+
+    def _save_within_evaluation(self) -> None:
+        trainer: Any = self
+        self.memory.evaluation_due = True
+        with self.averages.in_place() if self.averages else nullcontext():  # each where it was before
+            self._save_checkpoint(trainer.model, None)
+        self.memory.evaluation_due = False
+        self.pacing.timer.restart()
 
     def _evaluate_late(self) -> None:
         """The evaluation in which the run was stopped, and what the loop does after one; raises Over."""
         trainer: Any = self
+        if trainer.state.global_step >= trainer.state.max_steps:
+            trainer.control.should_training_stop = True
         self._determine_best_metric(trainer._evaluate(None, None), None)
         trainer.control.should_save = True  # or it would be due again
         self._save_checkpoint(trainer.model, None)
@@ -264,7 +282,8 @@ class Resumable(distributed.AcrossRanks):
         trainer: Any = self
         trainer.store_flos()
         step, best_step = trainer.state.global_step, trainer.state.best_global_step
-        over = bool(trainer.control.should_training_stop)
+        within = self.memory.evaluation_due
+        over = bool(trainer.control.should_training_stop) and (self.pacing.leaving or not within)
         self.saver.wait()
         self.memory.loss_sum = float(trainer._tr_loss.item())
         self.memory.loss_sums = distributed.of_each(self.memory.loss_sum)
@@ -274,9 +293,12 @@ class Resumable(distributed.AcrossRanks):
             trainer.state.best_model_checkpoint = str(best)
         aside = not over and room_for_copy(trainer)
         averaged = self.averages.tensors if self.averages else None
-        state = take(trainer, self.memory, averaged, keep_training=aside)
+        random_numbers = self._random_before if within else random_state()
+        state = take(trainer, self.memory, averaged, random_numbers, keep_training=aside)
+        pieces = self.pieces.files()
         if state is None:  # another process saves
             return
+        state.torch_files |= pieces
         carried = best if step != best_step and self._must_carry(best, over) else None
 
         def write(folder: Path) -> None:
@@ -314,7 +336,7 @@ class Resumable(distributed.AcrossRanks):
         trainer: Any = self
         found = super()._prepare_for_training(max_steps, loader, resume_from_checkpoint)  # type: ignore[misc]
         if resume_from_checkpoint is not None:
-            folder = Path(resume_from_checkpoint)
+            self._resume_from = folder = Path(resume_from_checkpoint)
             vars(self.memory).update(vars(Memory.read(folder)))
             if len(self.memory.loss_sums) == distributed.world():
                 self.memory.loss_sum = self.memory.loss_sums[distributed.rank()]
@@ -327,6 +349,13 @@ class Resumable(distributed.AcrossRanks):
         return found
 
     extends = False  # the run goes on beyond what was its end
+    _resume_from: Path | None = None
+
+    def _finalize_training(self, *args: Any) -> Any:
+        if self.memory.evaluation_due and not self.pacing.leaving:
+            # It was stopped in the evaluation after the last step: the loop had nothing to do.
+            self._load_rng_state(str(self._resume_from))
+        return super()._finalize_training(*args)  # type: ignore[misc]
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Called once in a run that goes on, where the step after the checkpoint begins."""
@@ -351,11 +380,13 @@ def fit(trainer: Any, context: Context) -> Any:
     Raises Stopped if the run was asked to leave (a checkpoint is saved), TrainingFailure if it diverged,
     and PartDone in every process but the first, which has the whole model.
     """
-    if distributed.agree(context.should_stop)[0] and context.spec.resume_from is None:
-        raise Stopped(0)  # nothing is lost: it has not begun
     skeleton = distributed.without_weights(trainer.model) if trainer.is_fsdp_enabled else None
     deterministic()
-    resume = distributed.first_here_first(lambda: adopt_checkpoints(context))
+    resume = trainer.pieces.resume
+    if resume is not None and not (resume / TRAINER_STATE_NAME).is_file():
+        resume = None  # it is of the time before the first step
+    if resume is None and distributed.agree(context.should_stop)[0]:
+        raise Stopped(0)  # nothing is lost: it has not begun
     if resume is not None:
         state, total = _state_of(resume), _steps_of(trainer)
         trainer.extends = total > state.max_steps
@@ -414,6 +445,8 @@ def _steps_of(trainer: Any) -> int:
 
 def _is_complete(state: TrainerState, memory: Memory, total: int, patience: int) -> bool:
     """Whether this checkpoint was the last of its training."""
+    if memory.evaluation_due:
+        return False
     return state.global_step >= total or bool(patience and memory.evaluations_without_gain >= patience)
 
 

@@ -3,9 +3,8 @@
 The features are by definition what the model's own forward gives its last linear layer, found by putting
 an identity in that layer's place. What is fitted on them (scikit-learn's logistic regression, its
 regularisation chosen on the validation rows) is then written into the layer, so the saved model is a
-stock one that predicts the same as the fitted head. Fitting starts anew after a stop: from the same features
-it comes to the same head, and those are kept once they are complete. Architectures whose own pooling is a poor feature
-are first given a better one within the same architecture: see pooling.py.
+stock one that predicts the same as the fitted head. Features and fits that are done are kept. Architectures whose
+own pooling is a poor feature are first given a better one within the same architecture: see pooling.py.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,9 @@ from runs.training.context import Context, Stopped
 from runs.training.devices import autocast, device
 from runs.training.events import TrainingFailure
 from runs.training.inputs import Examples, batches
+from runs.training.pieces import HEAD, Piece, Pieces, Stage
 from runs.training.pooling import without_idle_work
-from runs.training.saving import Saver, Timer, adopt_checkpoints
+from runs.training.saving import Saver, Timer
 from runs.training.scores import classification_scores, log_softmax
 
 # Inverse strength of the regularisation, strongest first; standardised features.
@@ -58,32 +59,31 @@ class Head:
 
 
 def fit_head(
-    model: Any, context: Context, splits: dict[str, Examples], collate: Any
+    model: Any, pieces: Pieces, splits: dict[str, Examples], collate: Any
 ) -> dict[str, NDArray[np.float64]]:
     """Compute features of every split, fit a head on `train`, write it into the model.
 
     Returns {split: logits [rows, classes]}, without another pass through the model.
     """
     name, layer = output_layer(model)
-    total_tries = len(STRENGTHS)
-    saver = Saver(context)
+    context, saver = pieces.context, Saver(pieces.context)
     try:
-        features, batch_count = compute_features(model, name, context, saver, splits, collate, total_tries)
+        features, batch_count = compute_features(
+            model, name, pieces, saver, splits, collate, tries=len(STRENGTHS)
+        )
         context.phase("training", "Fitting the head on the features")
         labels = {split: np.asarray(examples.labels) for split, examples in splits.items()}
-        head = _choose(
-            features["train"],
-            labels["train"],
-            features["validation"],
-            labels["validation"],
-            layer,
-            context,
-            batch_count,
-        )
-        saver.wait()
-    except Stopped:
-        saver.wait()
-        raise
+        with Stage(pieces, HEAD, saver) as piece:
+            head = _choose(
+                features["train"],
+                labels["train"],
+                features["validation"],
+                labels["validation"],
+                layer,
+                context,
+                batch_count,
+                piece,
+            )
     finally:
         saver.close()
     head.write_into(layer)
@@ -110,13 +110,14 @@ def output_layer(model: nn.Module) -> tuple[str, nn.Linear]:
 def compute_features(
     model: Any,
     name: str,
-    context: Context,
+    pieces: Pieces,
     saver: Saver,
     splits: dict[str, Examples],
     collate: Any,
     tries: int,
 ) -> tuple[dict[str, NDArray[np.float32]], int]:
     """({split: features [rows, features]}, batches). What is computed survives a stop, batch by batch."""
+    context = pieces.context
     size = int(context.settings["per_device_eval_batch_size"])
     plan = [(split, rows) for split, examples in splits.items() for rows in batches(examples, size)]
     parent, _, child = name.rpartition(".")
@@ -124,7 +125,8 @@ def compute_features(
     layer = getattr(holder, child) if not child.isdigit() else holder[int(child)]
     width = layer.in_features
     context.phase("training", "Reading each row once with the frozen model")
-    store = _Store(context, saver, {split: (len(examples), width) for split, examples in splits.items()})
+    shapes = {split: (len(examples), width) for split, examples in splits.items()}
+    store = _Store(context, saver, shapes, pieces.resume)
     _put(holder, child, nn.Identity())
     model.eval().to(device())
     started, first = time.monotonic(), store.done
@@ -169,11 +171,12 @@ def _put(holder: nn.Module, child: str, module: nn.Module) -> None:
 class _Store:
     """Features on disk, and how many batches of the plan they hold."""
 
-    def __init__(self, context: Context, saver: Saver, shapes: dict[str, tuple[int, int]]) -> None:
+    def __init__(
+        self, context: Context, saver: Saver, shapes: dict[str, tuple[int, int]], resume: Path | None
+    ) -> None:
         self.context, self.saver, self.done = context, saver, 0
         self.folder = context.workdir / "features"
         self.folder.mkdir(exist_ok=True)
-        resume = adopt_checkpoints(context)
         saved = json.loads((resume / PROGRESS_NAME).read_text()) if resume else None
         self.arrays: dict[str, Any] = {}
         for split, shape in shapes.items():
@@ -224,9 +227,9 @@ def _choose(
     layer: nn.Linear,
     context: Context,
     batch_count: int,
+    piece: Piece,
 ) -> Head:
     """Fit with ever weaker regularisation until the validation rows stop gaining; the best is kept."""
-    from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
 
     has_bias = layer.bias is not None
@@ -240,13 +243,9 @@ def _choose(
     best: tuple[float, Head] | None = None
     without_gain = 0
     for number, strength in enumerate(STRENGTHS, start=1):
-        if context.should_stop:
-            raise Stopped(batch_count)
-        model.C = strength
-        with warnings.catch_warnings():
-            # Stopping short of the optimum is more regularisation; the validation rows decide anyway.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(scaled, train_labels)
+        found = piece(partial(_fitted, model, strength, scaled, train_labels))
+        for name, values in found.items():  # as they are, unless the fit was done before
+            setattr(model, name, values.numpy())
         head = _unscaled(model, mean, scale, layer.out_features, has_bias, strength)
         scores = classification_scores(head.logits(validation), validation_labels)
         context.metric(batch_count + number, {f"validation_{name}": value for name, value in scores.items()})
@@ -266,6 +265,20 @@ def _choose(
         f"its loss on the training rows is {train_loss:.4f}."
     )
     return best[1]
+
+
+def _fitted(
+    model: Any, strength: float, features: NDArray[np.float32], labels: NDArray[Any]
+) -> dict[str, torch.Tensor]:
+    """What a fit sets, which is also what the next one starts from."""
+    from sklearn.exceptions import ConvergenceWarning
+
+    model.C = strength
+    with warnings.catch_warnings():
+        # Stopping short of the optimum is more regularisation; the validation rows decide anyway.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(features, labels)
+    return {name: torch.from_numpy(getattr(model, name)) for name in ("coef_", "intercept_", "classes_")}
 
 
 def _unscaled(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from runs.training.events import TrainingFailure
 from runs.training.exports import Packaged, package
 from runs.training.fitting import Resumable, arguments, fit
 from runs.training.packing import Collator, keeps_rows_apart, packed
+from runs.training.pieces import BASE, FINISHED, Piece, Pieces, Stage, at_once
 from runs.training.tasks.common import Task
 
 SAMPLES = 4
@@ -48,17 +50,19 @@ def train_language_model(task: Task, context: Context) -> None:
         context.message(f"{len(found):,} {split} rows, {sum(map(len, found['input_ids'])):,} tokens.")
     samples = _samples(conversations, rows["validation"], int(chosen["seed"]))
     scorer = Scorer(context, Collator(tokenizer.pad_token_id, conversations.max_length))
-    context.phase("evaluating", "Scoring the base model")
-    baseline = scorer.of_splits(model, examples)
-    context.baseline("base_model", task.baseline_title, baseline)
     answering = Answering(context, tokenizer, samples)
-    if context.spec.resume_from is None:
-        answering.report(model, 0)
+    pieces = Pieces(context)
+    context.phase("evaluating", "Scoring the base model")
+    with Stage(pieces, BASE) as piece:
+        baseline = scorer.of_splits(model, examples, piece=piece)
+        answering.report(model, 0, piece)
+    context.baseline("base_model", task.baseline_title, baseline)
     model = methods.prepare(model, context, task_type="CAUSAL_LM")
-    model = _fit(model, task, context, tokenizer, examples, scorer, answering)
+    model = _fit(model, task, pieces, tokenizer, examples, scorer, answering)
     context.phase("evaluating", "Scoring the finished model")
     losses: dict[str, NDArray[np.float32]] = {}
-    metrics = scorer.of_splits(model, examples, losses)
+    with Stage(pieces, FINISHED) as piece:
+        metrics = scorer.of_splits(model, examples, losses, piece)
     split = "test" if "test" in losses else "validation"
     read = rows[split].select(conversations.kept[split])
     kept = predictions.write(context, split, read, predictions.of_losses(read, losses[split]))
@@ -113,12 +117,13 @@ def _samples(conversations: Conversations, rows: Dataset, seed: int) -> list[Sam
 def _fit(
     model: Any,
     task: Task,
-    context: Context,
+    pieces: Pieces,
     tokenizer: Any,
     examples: dict[str, Dataset],
     scorer: Scorer,
     answering: Answering,
 ) -> Any:
+    context = pieces.context
     chosen = context.settings
     train = examples["train"]
     if chosen["packing"]:
@@ -152,7 +157,7 @@ def _fit(
         data_collator=scorer.collate,
     )
     lengths = None if chosen["packing"] else [len(ids) for ids in train["input_ids"]]
-    trainer.attach(context, lengths)
+    trainer.attach(pieces, lengths)
     trainer.scorer, trainer.answering = scorer, answering
     return fit(trainer, context)
 
@@ -173,8 +178,8 @@ class LanguageTrainer(Resumable, SFTTrainer):  # type: ignore[misc]
     ) -> EvalLoopOutput:
         """The mean over tokens; the Trainer's own is a mean over batches, which depends on how they were made."""
         rows = self.eval_dataset
-        found = self.scorer.of(self.model, rows, look_up=self.look_up)
-        self.answering.report(self.model, self.state.global_step, self.look_up)
+        found = self.scorer.of(self.model, rows, piece=self.piece)
+        self.answering.report(self.model, self.state.global_step, self.piece)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in found.items()}
         return EvalLoopOutput(predictions=None, label_ids=None, metrics=metrics, num_samples=len(rows))
 
@@ -193,38 +198,46 @@ class Scorer:
         model: Any,
         rows: Dataset,
         losses: NDArray[np.float32] | None = None,
-        look_up: Callable[[], None] = lambda: None,
+        piece: Piece = at_once,
     ) -> dict[str, float]:
         """{loss, perplexity}: the mean over the labelled tokens of all rows, in nats.
 
-        `losses` [rows] is filled with the mean of each row that this process reads. `look_up` is called before
-        each batch, and may raise.
+        `losses` [rows] is filled with the mean of each row that this process reads. `piece` does each batch.
         """
         total, tokens = 0.0, 0.0
         was_training = model.training
         model.eval().to(device())
         with torch.no_grad(), autocast(self.context.settings["precision"]):
             for numbers, counts in distributed.my_share(list(self._batches(model, rows))):
-                look_up()
-                batch = self.collate([rows[row] for row in numbers])
-                labels = batch.pop("labels").to(device())
-                inputs = {name: tensor.to(device()) for name, tensor in batch.items()}
-                logits = model(**inputs, use_cache=False).logits[:, :-1]
+                of_batch, of_rows = piece(
+                    partial(self._of_batch, model, [rows[row] for row in numbers], losses is not None)
+                )
                 if not counts:
                     continue
-                said = labels[:, 1:] != IGNORED
-                each = torch.nn.functional.cross_entropy(
-                    logits[said].float(), labels[:, 1:][said], reduction="none"
-                )
-                total += float(each.sum())
-                tokens += int(said.sum())
+                total += of_batch[0]
+                tokens += of_batch[1]
                 if losses is not None:
-                    sums = each.new_zeros(len(numbers)).index_add_(0, said.nonzero()[:, 0], each)
-                    losses[numbers] = (sums / said.sum(dim=1)).cpu().numpy()
+                    losses[numbers] = of_rows
         model.train(was_training)
         total, tokens = distributed.summed(total, tokens)
         loss = total / max(tokens, 1)
         return {"loss": loss, "perplexity": math.exp(min(loss, LARGEST_LOSS))}
+
+    def _of_batch(
+        self, model: Any, rows: list[dict[str, Any]], by_row: bool
+    ) -> tuple[tuple[float, int], list[float]]:
+        """(sum of the losses, labelled tokens), and the mean of each row if it is asked for."""
+        batch = self.collate(rows)
+        labels = batch.pop("labels").to(device())
+        inputs = {name: tensor.to(device()) for name, tensor in batch.items()}
+        logits = model(**inputs, use_cache=False).logits[:, :-1]
+        said = labels[:, 1:] != IGNORED
+        each = torch.nn.functional.cross_entropy(logits[said].float(), labels[:, 1:][said], reduction="none")
+        means = []
+        if by_row:
+            sums = each.new_zeros(len(rows)).index_add_(0, said.nonzero()[:, 0], each)
+            means = (sums / said.sum(dim=1)).tolist()
+        return (float(each.sum()), int(said.sum())), means
 
     def _batches(self, model: Any, rows: Dataset) -> Iterator[list[int]]:
         """Numbers of rows, longest first, no more at once than the setting and their logits allow."""
@@ -242,19 +255,20 @@ class Scorer:
         model: Any,
         examples: dict[str, Dataset],
         losses: dict[str, NDArray[np.float32]] | None = None,
+        piece: Piece = at_once,
     ) -> dict[str, float]:
         """Plain for the test rows, with `validation_` in front for the validation rows.
 
-        `losses` is filled with {split: mean loss of each row}.
+        `losses` is filled with {split: mean loss of each row}. `piece` does each batch.
         """
         found: dict[str, float] = {}
         for split, prefix in (("validation", "validation_"), ("test", "")):
             if split in examples:
-                each = np.full(len(examples[split]), np.nan, np.float32)
-                of_split = self.of(model, examples[split], each)
-                found |= {f"{prefix}{name}": value for name, value in of_split.items()}
+                each = None
                 if losses is not None:
-                    losses[split] = each
+                    each = losses[split] = np.full(len(examples[split]), np.nan, np.float32)
+                of_split = self.of(model, examples[split], each, piece)
+                found |= {f"{prefix}{name}": value for name, value in of_split.items()}
         if not all(math.isfinite(value) for value in found.values()):
             raise TrainingFailure(
                 "diverged",
@@ -271,23 +285,17 @@ class Answering:
         self.context, self.tokenizer, self.samples = context, tokenizer, samples
         self.room = int(context.settings["sample_max_new_tokens"])
 
-    def report(self, model: Any, step: int, look_up: Callable[[], None] = lambda: None) -> None:
-        """Tell what the model answers at this step. `look_up` is called before each answer, and may raise."""
+    def report(self, model: Any, step: int, piece: Piece = at_once) -> None:
+        """Tell what the model answers at this step. `piece` does each answer."""
         if not self.room:
             return
         items = []
         for number, sample in enumerate(self.samples):
-            look_up()
-            items.append(self._item(model, number, sample))
+            answer = piece(partial(self.answer, model, sample.text))
+            items.append(
+                {"number": number, "prompt": sample.shown, "expected": sample.expected, "answer": answer}
+            )
         self.context.answers(step, items)
-
-    def _item(self, model: Any, number: int, sample: Sample) -> dict[str, Any]:
-        return {
-            "number": number,
-            "prompt": sample.shown,
-            "expected": sample.expected,
-            "answer": self.answer(model, sample.text),
-        }
 
     def answer(self, model: Any, prompt: str) -> str:
         """What follows the prompt, up to the end of the turn or the room there is."""

@@ -60,17 +60,22 @@ class Snapshot:
 
 
 def take(
-    trainer: Any, memory: Memory, averaged: Mapping[str, torch.Tensor] | None, *, keep_training: bool
+    trainer: Any,
+    memory: Memory,
+    averaged: Mapping[str, torch.Tensor] | None,
+    random_numbers: dict[str, Any],
+    *,
+    keep_training: bool,
 ) -> Snapshot | None:
-    """The state as of now; None in a process of several that saves nothing itself.
+    """The state as of now, with the `random_state` of this process; None in one of several that saves nothing itself.
 
     Without `keep_training` nothing is copied: the caller changes nothing until it is written.
     """
-    random_numbers = _random_numbers(trainer)
+    of_each = distributed.gathered_by_first(random_numbers)
     model = trainer.accelerator.unwrap_model(trainer.model)
     # What is spread over the processes is brought together by all of them.
     shared = distributed.whole_state(model, trainer.optimizer) if distributed.is_sharded(model) else None
-    if random_numbers is None:
+    if of_each is None:
         return None
     adapter = _adapter_of(model)
     state_dict, optimizer = shared or (model.state_dict(), trainer.optimizer.state_dict())
@@ -95,7 +100,7 @@ def take(
     return Snapshot(
         dict(weights),
         None if averaged is None else dict(averaged),
-        torch_files | random_numbers,
+        torch_files | _random_files(of_each),
         state,
         copy.copy(memory),
         config,
@@ -183,17 +188,11 @@ def set_random_state(state: dict[str, Any]) -> None:
             torch.cuda.random.set_rng_state(state["cuda"])
 
 
-def _random_numbers(trainer: Any) -> dict[str, Any] | None:
-    """{file: states}, of every process of the training, in the one that saves; None in the others."""
-    own = random_state()
-    processes = int(trainer.args.world_size)
-    if processes == 1:
-        return {"rng_state.pth": own}
-    gathered: list[Any] | None = [None] * processes if trainer.args.process_index == 0 else None
-    torch.distributed.gather_object(own, gathered, dst=0)
-    if gathered is None:
-        return None
-    return {f"rng_state_{number}.pth": states for number, states in enumerate(gathered)}
+def _random_files(of_each: list[dict[str, Any]]) -> dict[str, Any]:
+    """{name that the Trainer knows: states of a process}."""
+    if len(of_each) == 1:
+        return {"rng_state.pth": of_each[0]}
+    return {f"rng_state_{number}.pth": states for number, states in enumerate(of_each)}
 
 
 class _Copier:

@@ -201,9 +201,11 @@ def train_here(workdir: Path) -> int:
     return train(workdir, threading.Event())
 
 
-def start(workdir: Path, *arguments: str, **kwargs: Any) -> subprocess.Popen[bytes]:
-    """The training program as a process of its own."""
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+def start(
+    workdir: Path, *arguments: str, more: dict[str, str] | None = None, **kwargs: Any
+) -> subprocess.Popen[bytes]:
+    """The training program as a process of its own, with `more` in its environment."""
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, **(more or {})}
     return subprocess.Popen(
         [sys.executable, "-m", "runs.training", *(arguments or (str(workdir),))],
         cwd=ROOT,

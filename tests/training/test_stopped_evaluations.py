@@ -43,17 +43,17 @@ def stopped_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, int, int], in
     from runs.training import fitting
 
     def stop(workdir: Path, step: int, batch: int) -> int:
-        look_up, seen = fitting.Resumable.look_up, 0
+        piece, seen = fitting.Resumable.piece, 0
 
-        def look(trainer: Any) -> None:
+        def watched(trainer: Any, compute: Callable[[], Any]) -> Any:
             nonlocal seen
             seen += trainer.is_in_train and trainer.state.global_step == step
             if seen == batch:
                 trainer.context.stop()
-            look_up(trainer)
+            return piece(trainer, compute)
 
         with monkeypatch.context() as patched:
-            patched.setattr(fitting.Resumable, "look_up", look)
+            patched.setattr(fitting.Resumable, "piece", watched)
             return train_here(workdir)
 
     return stop
@@ -72,6 +72,8 @@ def same(undisturbed: Path, *attempts: Path) -> None:
         (6, 4, {"ema_decay": 0.5}, "full"),
         (12, 2, {"ema_decay": 0.5}, "full"),  # at the end of one
         (24, 3, {"lora_dropout": 0.3}, "lora"),
+        (36, 2, {"ema_decay": 0.5}, "full"),  # after the last step
+        (20, 2, {"max_steps": 20, "eval_steps": 5}, "full"),  # and that in the midst of an epoch
         (
             18,
             2,
@@ -170,13 +172,17 @@ def test_a_run_that_would_have_stopped_early_after_it_still_does(
     assert max(step for step, _ in points(third)) > last
 
 
-def test_after_the_last_step_the_evaluation_is_waited_for(
-    write: Write, stopped_at: Callable[[Path, int, int], int]
+def test_one_that_was_stopped_after_its_last_step_may_be_extended(
+    write: Write, tmp_path: Path, stopped_at: Callable[[Path, int, int], int]
 ) -> None:
-    undisturbed, stopped = write("undisturbed"), write("stopped")
-    assert train_here(undisturbed) == 0
-    assert stopped_at(stopped, 36, 2) == 0
-    same(undisturbed, stopped)
+    """It evaluates first: the best so far may be of that step."""
+    first = write("first")
+    assert stopped_at(first, 36, 2) == STOPPED
+    longer = write(
+        "longer", settings={"num_train_epochs": 4}, attempt=2, **stored(first, tmp_path / "stored")
+    )
+    assert train_here(longer) == 0
+    assert {step for step, name in points(longer) if name == "validation_loss"} == {36, 42, 48}
 
 
 @pytest.mark.parametrize(("step", "batch"), [(4, 1), (4, 3), (8, 2)])

@@ -201,16 +201,17 @@ def _interrupted(
 
     from runs.training.__main__ import train
 
+    first = write(talker, asked, method, name="first", settings=settings)
+
     class AfterSomeLooks(threading.Event):
-        """Set when it has been looked at a few times: at a place that no clock decides."""
+        """Set when it has been looked at a few times in the training: at a place that no clock decides."""
 
         looks = 0
 
         def is_set(self) -> bool:
-            self.looks += 1
+            self.looks += any(event["phase"] == "training" for event in events_of(first, "phase"))
             return self.looks > 6
 
-    first = write(talker, asked, method, name="first", settings=settings)
     assert train(first, AfterSomeLooks()) == 3
     saved = events_of(first, "checkpoint")
     assert 0 < saved[-1]["step"] < (12 if settings["packing"] else 40)

@@ -87,7 +87,7 @@ def test_the_story_of_a_run_that_was_killed_and_went_on_is_told_in_sentences(
 def test_steps_in_the_story_are_easy_to_read(submit: Submit, claim: Claim) -> None:
     submit()
     attempt = claim()
-    checkpoints.record(attempt, {"step": 1_200, "is_best": True}, 10)
+    checkpoints.record(attempt, {"step": 1_200, "is_best": True}, checkpoints.prefix_of(attempt, 1_200), 10)
     checkpoints.resumed(attempt, 1_200)
     checkpoints.forget(attempt, 1_200, "state.json is missing")
     told = attempt.run.events.order_by("id").values_list("message", flat=True)
@@ -228,6 +228,58 @@ def test_a_stored_checkpoint_comes_back_with_its_manifest_byte_for_byte(tmp_path
         for p in (tmp_path / "fetched").rglob("*")
         if p.is_file()
     }
+
+
+def test_a_checkpoint_counts_until_the_next_one_of_its_step_has_arrived(
+    submit: Submit, claim: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long evaluation makes several of one step."""
+    run = submit()
+    attempt = claim()
+    lease = Lease(attempt, on_expiry=lambda: None)
+    files = FileThread("files", lease)
+    copies = Copies(attempt, tmp_path, files)
+    folder, event = tmp_path / "checkpoint-5", {"step": 5, "path": "checkpoint-5", "keep": [5]}
+    put, may_arrive = storage.put, threading.Event()
+
+    def slowly(*args: Any, **more: Any) -> None:
+        assert may_arrive.wait(10)
+        put(*args, **more)
+
+    monkeypatch.setattr(storage, "put", slowly)
+
+    def saved(content: str) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "state").unlink(missing_ok=True)
+        (folder / "state").write_text(content)
+        manifest.finish(folder)
+        copies.begin(event)
+
+    def arrived() -> str:
+        may_arrive.set()
+        until(lambda: copies._under_way[0].copying.done())
+        (copy,) = copies.finished()
+        checkpoints.record(attempt, event, copy.prefix, copy.copying.result())
+        may_arrive.clear()
+        return in_storage()
+
+    def in_storage() -> str:
+        checkpoints.fetch(run.checkpoints.get().storage_prefix, tmp_path / "fetched")
+        return (tmp_path / "fetched" / "state").read_text()
+
+    try:
+        saved("first")
+        assert arrived() == "first"
+        for before, content in (("first", "second"), ("second", "third")):
+            saved(content)
+            until(lambda: copies._under_way[0].copying.running())
+            assert in_storage() == before
+            assert arrived() == content
+    finally:
+        may_arrive.set()
+        files.abandon(last=lambda: None)
+        lease.end()
+    assert {key.split("/")[3] for key in storage.keys_under(f"runs/{run.pk}/checkpoints")} == {"5.3-1"}
 
 
 def test_a_checkpoint_that_cannot_be_stored_is_told_and_training_goes_on(

@@ -205,7 +205,7 @@ def test_what_an_attempt_left_without_a_row_goes_and_the_rest_stays(
     leave(
         tmp_path,
         f"{prefix}/checkpoints/10-1/state",
-        f"{prefix}/checkpoints/20-1/state",
+        f"{prefix}/checkpoints/20.2-1/state",
         f"{prefix}/artifacts/attempt-1/weights",
         f"{prefix}/logs/attempt-1.log",
         f"{prefix}/logs/.attempt-1.log.ab12.partial",
