@@ -2,8 +2,12 @@
 
     python benchmarks/upload.py [MB]
 
-Budgets (DESIGN §8): at least 70 % of the rate at which the file is copied over loopback; memory grows by at most
-64 MB. Both end on the disk: the server syncs before it answers, and so do the copies.
+Budgets: at least 70 % of the rate of `cp`, and of that at which the file is copied over loopback; memory grows by at
+most 64 MB. All end on the disk: the server syncs before it answers, and so do the copies. Where bytes come that fast
+the server counts their SHA-256 after its answer: when it was known, and the processor time, include that.
+
+A virtual machine that gives free memory back to its host has to ask for it again: what takes longer than about two
+seconds is slower there, whoever writes. Files of 1 GB stay below that.
 """
 
 from __future__ import annotations
@@ -196,9 +200,14 @@ def main() -> None:
                     best[way] = min(best.get(way, 1e9), copy(source, home / "copy"))
                     (home / "copy").unlink()
                 used = server.processor_seconds()
+                started = time.perf_counter()
                 seconds, address = server.upload(source)
+                while not server.ask("HEAD", address).headers["Repr-Digest"]:
+                    time.sleep(0.05)
+                known = time.perf_counter() - started
                 spent = min(spent, server.processor_seconds() - used)
                 best["upload"] = min(best.get("upload", 1e9), seconds)
+                best["digest known"] = min(best.get("digest known", 1e9), known)
                 kept = home / "storage" / "uploads" / address.rsplit("/", 1)[1] / "data"
                 with kept.open("rb") as file:
                     assert hashlib.file_digest(file, "sha256").hexdigest() == digest
@@ -210,10 +219,11 @@ def main() -> None:
     print(f"{'':<20} {'seconds':>8} {'MB/s':>8} {'upload is':>10}")
     for way, seconds in best.items():
         print(f"{way:<20} {seconds:>8.2f} {megabytes / seconds:>8.0f} {seconds / best['upload']:>10.2f}")
-    print(f"processor time of the server: {spent:.2f} s, for {spent / best['upload']:.2f} cores")
+    print(f"processor time of the server: {spent:.2f} s")
     growth = highest - before
-    rate = best["copy over loopback"] / best["upload"]
-    print(f"rate: {rate:.2f} of a copy over loopback (budget: at least {RATE_BUDGET})")
+    for way in ("cp", "copy over loopback"):
+        rate = best[way] / best["upload"]
+        print(f"rate: {rate:.2f} of {way} (budget: at least {RATE_BUDGET})")
     print(f"memory: +{growth / 1e6:.0f} MB (budget: at most {MEMORY_BUDGET / 1e6:.0f})")
 
 

@@ -18,7 +18,7 @@ router = Router(tags=["uploads"])
 
 
 class UploadOut(Schema):
-    """One file on its way. `sha256` is there once the file is whole."""
+    """One file on its way. `sha256` is there once the file is whole: with the last byte, or soon after."""
 
     id: uuid.UUID
     name: str

@@ -11,6 +11,9 @@ from webapp.uploads.models import Upload
 from webapp.uploads.stores import Gone, Moved, Writer
 
 SYNC_BYTES = 32 << 20
+# Larger ones have Linux look for large pages. Where a virtual machine gives free memory back to its host, those are what
+# it has to ask for again: 1.3 s a GB instead of 0.2 (measured on Linux 6.18, ext4).
+WRITE_BYTES = 1 << 18
 
 
 class Folder:
@@ -62,7 +65,7 @@ class _FileWriter:
                 raise Moved
             view = memoryview(data)
             while view:
-                written = os.pwrite(descriptor, view, self.offset)
+                written = os.pwrite(descriptor, view[:WRITE_BYTES], self.offset)
                 self.offset += written
                 view = view[written:]
         finally:

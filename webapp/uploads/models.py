@@ -21,7 +21,7 @@ class Upload(OwnedModel):
     length = models.BigIntegerField()  # bytes that were announced
     offset = models.BigIntegerField(default=0)  # bytes that are here
     metadata = models.JSONField(default=dict)  # {key: text} of Upload-Metadata, given back as it came
-    sha256 = models.CharField(max_length=64, blank=True)  # of the whole; set once it is here
+    sha256 = models.CharField(max_length=64, blank=True)  # of the whole; set once it is here and counted
     multipart_id = models.CharField(
         max_length=1024, blank=True
     )  # the bucket's name for the unfinished object

@@ -6,6 +6,8 @@ What people are told of it is always what storage has: `offset` of an upload tha
 from __future__ import annotations
 
 import contextlib
+import logging
+import threading
 import time
 import uuid
 from collections.abc import Iterable, Sequence
@@ -13,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -26,6 +28,7 @@ from webapp.uploads.stores import Gone as Gone
 from webapp.uploads.stores import Moved as Moved
 from webapp.uploads.stores import store
 
+log = logging.getLogger(__name__)
 MOST_OPEN = 500  # of a workspace
 LOST = "An upload is not there any more; send its file again."
 NOTE_SECONDS = 5.0  # how often an upload that comes in one long request is noted
@@ -78,12 +81,15 @@ def announce(user: User, workspace: Workspace, length: int, name: str, metadata:
     return _ended(upload, 0)
 
 
-def current(upload: Upload) -> Upload:
-    """The upload as storage has it. Raises Gone where storage has lost it; then the row goes, too."""
+def current(upload: Upload, *, wait: bool = False) -> Upload:
+    """The upload as storage has it. Raises Gone where storage has lost it; then the row goes, too.
+
+    `wait`: for the digest of one that is here, however long counting it takes.
+    """
     if upload.is_whole:
         return upload
     try:
-        return _ended(upload, store().offset(upload))
+        return _ended(upload, store().offset(upload), wait=wait)
     except Gone:
         discard(upload)
         raise
@@ -92,27 +98,38 @@ def current(upload: Upload) -> Upload:
 def receive(upload: Upload, offset: int, body: Iterable[bytes]) -> Upload:
     """Append what comes, as far as it comes. Raises Moved, Gone, or storage's error; what arrived stays."""
     writer = store().writer(upload, offset)
-    known = digests.take(upload, offset)
-    running = digests.Beside(known) if known is not None else None
-    complete = False
+    counting = digests.begin(upload, offset)
     noted = time.monotonic()
     try:
         for piece in body:
             writer.append(piece)
-            if running is not None:
-                running.update(piece)
+            if counting is not None:
+                counting.add(piece)
             if time.monotonic() - noted > NOTE_SECONDS:
                 noted = time.monotonic()
                 _note(upload, writer.offset)
-        complete = True
     finally:
+        end = offset  # where the disk has failed, too: what is there after all is read when it is whole
         try:
             end = writer.close()
         finally:
-            counted = running.end() if running is not None else None
-        if counted is not None and complete:  # else it may have seen more, or less, than what was kept
-            digests.keep(upload, end, counted)
-    return _ended(upload, end)
+            if counting is not None:
+                digests.end(upload, counting, end)
+    upload = _ended(upload, end)
+    if end == upload.length and not upload.is_whole:
+        threading.Thread(target=_end_later, args=(upload,), name="digest-noted", daemon=True).start()
+    return upload
+
+
+def _end_later(upload: Upload) -> None:
+    """What `_ended` left, once its digest is counted. If this process is ended before, who asks next does it."""
+    try:
+        with contextlib.suppress(Gone):
+            _ended(upload, upload.length, wait=True)
+    except Exception:
+        log.exception("The digest of upload %s could not be noted.", upload.pk)
+    finally:
+        connection.close()
 
 
 def _note(upload: Upload, offset: int) -> None:
@@ -126,18 +143,30 @@ def _note(upload: Upload, offset: int) -> None:
         raise Gone
 
 
-def _ended(upload: Upload, offset: int) -> Upload:
-    """After a request: note how far it came, and finish what is whole. Raises Gone."""
+def _ended(upload: Upload, offset: int, *, wait: bool = False) -> Upload:
+    """After a request: note how far it came, and finish what is whole. Raises Gone.
+
+    Its digest follows later if much of it is not counted yet, unless `wait`.
+    """
     if offset != upload.offset:
         _note(upload, offset)
     upload.offset = offset
     if offset == upload.length and not upload.is_whole:
         store().finish(upload)
-        upload.sha256 = digests.of_whole(upload)
+        if not wait and digests.left(upload) > digests.SOON:
+            return _with_expiry(upload)
+        try:
+            upload.sha256 = digests.of_whole(upload)
+        except FileNotFoundError as error:
+            raise Gone from error
         digests.forget(upload)
         if not Upload.objects.filter(pk=upload.pk).update(sha256=upload.sha256, expires_at=expiry()):
             store().remove(upload)  # it was discarded meanwhile
             raise Gone
+    return _with_expiry(upload)
+
+
+def _with_expiry(upload: Upload) -> Upload:
     upload.expires_at = Upload.objects.values_list("expires_at", flat=True).get(pk=upload.pk)
     return upload
 
@@ -164,7 +193,8 @@ def find_whole(user: User, workspace: Workspace, ids: Sequence[uuid.UUID]) -> li
         if pk not in found:
             raise Refused(LOST)
         with contextlib.suppress(Gone):
-            current(found[pk])  # the server may have been ended between its last byte and its digest
+            # The server may still be counting, or have been ended between the last byte and its digest.
+            current(found[pk], wait=True)
         if not found[pk].is_whole:
             part = f"{size(found[pk].offset)} of {size(found[pk].length)}"
             raise Refused(f"“{found[pk].name}” has not arrived whole yet: {part}.")
