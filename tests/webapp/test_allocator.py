@@ -15,11 +15,9 @@ if sys.argv[1] == "kept":
     keep_blocks()
 
 def pieces():
-    waiting = []
-    for number in range(400):
-        waiting.append(bytes([number % 256]) * (1 << 19))
-        if len(waiting) > 8:
-            waiting.pop(0)
+    for number in range(50):
+        waiting = [bytes([number]) * (1 << 19) for _ in range(8)]
+        waiting.clear()
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
