@@ -215,6 +215,7 @@ class Resumable(distributed.AcrossRanks):
         except CutShort:
             set_random_state(self._random_before)
             self.memory.evaluation_due = True
+            trainer.control.should_evaluate = False  # or the Trainer would begin again at the end of its loop
             self.pacing.leave(trainer.control)
             return {}
         self.memory.evaluation_due = False

@@ -96,7 +96,7 @@ def test_it_leaves_at_once_and_comes_to_the_same(
     first = write("first", settings=settings, method=method)
     assert stopped_at(first, step, batch) == STOPPED
     assert events_of(first)[-1]["type"] == "stopped"
-    assert events_of(first, "checkpoint")[-1]["step"] == step
+    assert [event["step"] for event in events_of(first, "checkpoint")].count(step) == 1
     assert (step, "validation_accuracy") not in points(first), "it did not wait"
     found = stored(first, tmp_path / "stored")
     second = write("second", settings=settings, method=method, attempt=2, **found)
