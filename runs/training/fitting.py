@@ -223,7 +223,7 @@ class Resumable(distributed.AcrossRanks):
         self.context.phase("training")
         return found
 
-    _random_before: dict[str, Any]  # the last evaluation began
+    _random_before: dict[str, Any]  # as they were when the last evaluation began
 
     def _evaluated(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self.averages.in_place() if self.averages else nullcontext():
