@@ -109,6 +109,15 @@ class Reporting(TrainerCallback):  # type: ignore[misc]
                 )
 
 
+def look_up(context: Context, saver: Saver, timer: Timer) -> list[bool]:
+    """[whether the run is to stop, whether a checkpoint is due], the same in each of its processes.
+
+    Of their clocks, the first one's counts. Raises what has gone wrong with the last checkpoint.
+    """
+    saver.check()
+    return distributed.agree(context.should_stop, distributed.is_first() and timer.due())
+
+
 class Pacing(TrainerCallback):  # type: ignore[misc]
     """Decides when to save, when to stop early, and when to leave because the run was asked to."""
 
@@ -126,10 +135,7 @@ class Pacing(TrainerCallback):  # type: ignore[misc]
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self.saver.check()
-        # Several processes do the same at the same step; of their clocks, the first one's counts.
-        is_due = self.timer.due()
-        is_due, should_stop = distributed.agree(distributed.is_first() and is_due, self.context.should_stop)
+        should_stop, is_due = look_up(self.context, self.saver, self.timer)
         if is_due:
             control.should_save = True
         if should_stop and state.global_step < state.max_steps:

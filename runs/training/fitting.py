@@ -20,7 +20,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from runs.training import distributed
-from runs.training.callbacks import Memory, Pacing, Reporting
+from runs.training.callbacks import Memory, Pacing, Reporting, look_up
 from runs.training.context import Context, Stopped
 from runs.training.devices import device, use_bf16
 from runs.training.ema import Averages
@@ -239,9 +239,7 @@ class Resumable(distributed.AcrossRanks):
         trainer: Any = self
         if not trainer.is_in_train:
             return compute()
-        self.saver.check()
-        is_due = distributed.is_first() and self.pacing.timer.due()
-        should_stop, is_due = distributed.agree(self.context.should_stop, is_due)
+        should_stop, is_due = look_up(self.context, self.saver, self.pacing.timer)
         if should_stop:
             raise CutShort
         if is_due:

@@ -25,6 +25,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_pt_utils import safe_globals
 
 from runs.training import distributed, manifest
+from runs.training.callbacks import look_up
 from runs.training.context import Context, Stopped
 from runs.training.saving import Saver, Timer, adopt_checkpoints, checkpoints_in, step_of
 from runs.training.snapshot import random_state, set_random_state
@@ -129,9 +130,7 @@ class Stage:
         pieces.begin(name)
 
     def __call__(self, compute: Callable[[], T], /) -> T:
-        self._saver.check()
-        is_due = distributed.is_first() and self._timer.due()
-        should_stop, is_due = distributed.agree(self._context.should_stop, is_due)
+        should_stop, is_due = look_up(self._context, self._saver, self._timer)
         if should_stop or is_due:
             step = self._save()
             if should_stop:
@@ -162,7 +161,7 @@ class Stage:
 
         def write(folder: Path) -> None:
             if newest is not None:
-                _link(newest, folder, without={manifest.NAME, *files})
+                _link(newest, folder, without=files)
             for file, content in files.items():
                 torch.save(content, folder / file)
 
@@ -175,10 +174,10 @@ def _file(name: str) -> str:
 
 
 def _link(source: Path, target: Path, without: Collection[str]) -> None:
-    """Hard links to the files below a folder, but for some at its top."""
-    for path in source.rglob("*"):
+    """Hard links to the files of a checkpoint, but for its manifest and some others."""
+    for path in manifest.files_in(source):
         name = path.relative_to(source)
-        if path.is_file() and name.as_posix() not in without:
+        if name.as_posix() not in without:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).hardlink_to(path)
 

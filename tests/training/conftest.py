@@ -162,6 +162,16 @@ def _make(family: str, folder: Path, tokenizer_folder: Path) -> ModelRef:
 
 
 QUICK = {"num_train_epochs": 2, "per_device_train_batch_size": 8, "precision": "fp32"}
+EVALUATING = {
+    **QUICK,
+    "num_train_epochs": 3,  # of 12 steps
+    "logging_steps": 5,
+    "eval_steps": 6,
+    "save_steps": 100,
+    "learning_rate": 1e-3,
+    "per_device_eval_batch_size": 8,  # four batches an evaluation
+    "early_stopping_patience": 0,
+}
 
 
 @pytest.fixture

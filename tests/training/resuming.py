@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from runs.training.events import PREDICTIONS
 from tests.training.forked import Training
 
 Write = Callable[..., Path]
@@ -44,6 +45,21 @@ def weights(workdir: Path) -> dict[str, bytes]:
 def metrics(workdir: Path) -> dict[str, float]:
     found: dict[str, float] = events_of(workdir, "done")[0]["metrics"]
     return found
+
+
+def answers(*workdirs: Path) -> dict[int, Any]:
+    """{step: what a language model answered then}."""
+    return {each["step"]: each["items"] for workdir in workdirs for each in events_of(workdir, "answers")}
+
+
+def same(undisturbed: Path, *attempts: Path) -> None:
+    """Together the attempts told, and the last one left, what one did that nothing happened to."""
+    assert points(*attempts) == points(undisturbed)
+    assert weights(attempts[-1]) == weights(undisturbed)
+    assert metrics(attempts[-1]) == metrics(undisturbed)
+    said = [(workdir / "artifacts" / PREDICTIONS).read_bytes() for workdir in (attempts[-1], undisturbed)]
+    assert said[0] == said[1]
+    assert answers(*attempts) == answers(undisturbed)
 
 
 def train(workdir: Path) -> Path:

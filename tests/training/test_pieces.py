@@ -9,25 +9,14 @@ from typing import Any
 
 import pytest
 
-from runs.training.events import PREDICTIONS
 from runs.training.pieces import BASE, EVALUATION, FINISHED, HEAD, Pieces
 from runs.training.spec import DatasetRef, ModelRef
-from tests.training.resuming import Write, events_of, metrics, points, stored, weights
+from tests.training.resuming import Write, events_of, points, same, stored
 
-from .conftest import QUICK, start, train_here
+from .conftest import EVALUATING, start, train_here
 from .talking import language_model, questions, roles
 
 ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = {
-    **QUICK,
-    "num_train_epochs": 3,  # of 12 steps
-    "logging_steps": 5,
-    "eval_steps": 6,
-    "save_steps": 100,
-    "learning_rate": 1e-3,
-    "per_device_eval_batch_size": 8,  # four batches an evaluation
-    "early_stopping_patience": 0,
-}
 FAILED, STOPPED, LOST = 1, 3, 4
 
 
@@ -91,7 +80,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Watch:
 @pytest.fixture
 def write(write_spec: Write, tiny_model: Callable[[str], ModelRef], texts: DatasetRef) -> Write:
     def made(name: str, *, settings: dict[str, Any] | None = None, method: str = "full", **more: Any) -> Path:
-        chosen = {**(SETTINGS if method != "head" else {}), **(settings or {})}
+        chosen = {**(EVALUATING if method != "head" else {}), **(settings or {})}
         return write_spec(tiny_model("bert"), texts, method, name, settings=chosen, **more)
 
     return made
@@ -100,7 +89,7 @@ def write(write_spec: Write, tiny_model: Callable[[str], ModelRef], texts: Datas
 @pytest.fixture
 def write_talk(write_spec: Write, tmp_path: Path) -> Write:
     model, asked = language_model(tmp_path / "talker"), questions(tmp_path / "questions")
-    settings = {**SETTINGS, "eval_steps": 4, "max_length": 64, "sample_max_new_tokens": 3, "packing": False}
+    settings = {**EVALUATING, "eval_steps": 4, "max_length": 64, "sample_max_new_tokens": 3, "packing": False}
     settings["per_device_eval_batch_size"] = 2
 
     def made(name: str, **more: Any) -> Path:
@@ -108,19 +97,6 @@ def write_talk(write_spec: Write, tmp_path: Path) -> Write:
         return write_spec(model, asked, "full", name, task=task, columns=columns, settings=settings, **more)
 
     return made
-
-
-def same(undisturbed: Path, *attempts: Path) -> None:
-    assert points(*attempts) == points(undisturbed)
-    assert weights(attempts[-1]) == weights(undisturbed)
-    assert metrics(attempts[-1]) == metrics(undisturbed)
-    said = [(workdir / "artifacts" / PREDICTIONS).read_bytes() for workdir in (attempts[-1], undisturbed)]
-    assert said[0] == said[1]
-    assert answers(*attempts) == answers(undisturbed)
-
-
-def answers(*attempts: Path) -> dict[int, Any]:
-    return {each["step"]: each["items"] for one in attempts for each in events_of(one, "answers")}
 
 
 def saved(workdir: Path) -> list[int]:
@@ -142,7 +118,7 @@ def test_a_kill_in_an_evaluation_costs_what_came_after_the_checkpoint_within_it(
 ) -> None:
     undisturbed, first = (write(name, settings=settings, method=method) for name in ("undisturbed", "first"))
     assert watch.train(undisturbed) == 0
-    every = {**SETTINGS, **settings}["eval_steps"]
+    every = {**EVALUATING, **settings}["eval_steps"]
     before = 4 * (step // every - 1)
     assert watch.train(first, EVALUATION, skip=before, save=3, crash=4) == FAILED
     assert saved(first)[-1] == step

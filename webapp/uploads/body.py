@@ -7,8 +7,8 @@ import threading
 from collections.abc import Iterator
 from typing import Protocol
 
-PIECE = 1 << 19
-AHEAD = 8
+PIECE = 1 << 19  # a handover between threads costs more than what a cache would spare
+AHEAD = 8  # pieces in memory, whatever the size of the body
 
 
 class Readable(Protocol):
