@@ -73,15 +73,18 @@ class Saver:
     def _work(self, step: int, write: Write, best_step: int | None) -> None:
         started = time.monotonic()
         folder = folder_of(self._context, step)
-        partial = folder.with_name(f".{folder.name}.partial")
+        partial, earlier = (folder.with_name(f".{folder.name}.{name}") for name in ("partial", "earlier"))
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             write(partial)
             manifest.finish(partial)
-            remove(folder)
+            shutil.rmtree(earlier, ignore_errors=True)
+            if folder.exists():  # of the same step: it counts until this one does
+                folder.rename(earlier)
             partial.rename(folder)
             manifest.to_disk(folder)
+            shutil.rmtree(earlier, ignore_errors=True)
             keep, gone = _kept(self._context.checkpoints_dir, best_step)
             self.seconds = time.monotonic() - started
             self._context.checkpoint(step, folder, is_best=step == best_step, keep=keep)
