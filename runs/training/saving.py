@@ -1,9 +1,11 @@
 """Checkpoints are written behind the training's back: one at a time, each whole or not at all.
 
 Training stops for the copy of its state (runs/training/snapshot.py) and no longer; a thread then writes
-it under a hidden name, has it on disk, adds the manifest, gives it its name and announces it. What went
-wrong there is raised in the training at its next step. Two saves that come faster than the disk takes
-them wait for each other: a second copy of the state would cost memory that the training may need.
+it under a hidden name, has it on disk, adds the manifest, gives it its name and announces it. Only then do
+older ones go: at whatever moment the trainer is killed, the checkpoint announced last is there. One more of
+a step therefore never takes the place of the first; it has a number in its name. What went wrong there is
+raised in the training at its next step. Two saves that come faster than the disk takes them wait for each
+other: a second copy of the state would cost memory that the training may need.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from runs.training.context import Context
 from runs.training.events import TrainingFailure
 
 NEWEST_KEPT = 2  # beside the best
+_NAME = re.compile(
+    r"checkpoint-(?P<step>\d+)(?:\.(?P<number>\d+))?"
+)  # from the second of a step on it has a number
 BEST = "best"  # below a checkpoint: the best weights, where they have no checkpoint of their own
 # What of a checkpoint is the model, not the state of its training.
 WEIGHT_FILES = (
@@ -72,19 +77,15 @@ class Saver:
 
     def _work(self, step: int, write: Write, best_step: int | None) -> None:
         started = time.monotonic()
-        folder = folder_of(self._context, step)
-        partial, earlier = (folder.with_name(f".{folder.name}.{name}") for name in ("partial", "earlier"))
+        folder = _next_of(self._context.checkpoints_dir, step)
+        partial = folder.with_name(f".{folder.name}.partial")
         try:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             write(partial)
             manifest.finish(partial)
-            shutil.rmtree(earlier, ignore_errors=True)
-            if folder.exists():  # of the same step: it counts until this one does
-                folder.rename(earlier)
             partial.rename(folder)
             manifest.to_disk(folder)
-            shutil.rmtree(earlier, ignore_errors=True)
             keep, gone = _kept(self._context.checkpoints_dir, best_step)
             self.seconds = time.monotonic() - started
             self._context.checkpoint(step, folder, is_best=step == best_step, keep=keep)
@@ -128,28 +129,54 @@ class Timer:
 
 
 def folder_of(context: Context, step: int | None) -> Path:
-    return context.checkpoints_dir / f"checkpoint-{step}"
+    """The newest checkpoint of a step, or its weights alone; where there is neither, a path that leads nowhere."""
+    return next(reversed(_of_step(context.checkpoints_dir, step)), context.checkpoints_dir / _name_of(step))
 
 
 def step_of(folder: Path) -> int:
-    return int(folder.name.removeprefix("checkpoint-"))
+    return _place_of(folder)[0]
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """Folders of checkpoints, oldest first; what was never finished is not among them."""
-    found = [path for path in folder.glob("checkpoint-*") if re.fullmatch(r"checkpoint-\d+", path.name)]
-    return sorted((path for path in found if manifest.is_whole(path)), key=step_of)
+    """The newest checkpoint of each step, oldest first; what was never finished is not among them."""
+    whole = [path for path in _found_in(folder) if manifest.is_whole(path)]
+    return list({step_of(path): path for path in whole}.values())
+
+
+def _next_of(folder: Path, step: int) -> Path:
+    """Where one more of a step belongs."""
+    found = _of_step(folder, step)
+    return folder / (f"{_name_of(step)}.{_place_of(found[-1])[1] + 1}" if found else _name_of(step))
+
+
+def _name_of(step: int | None) -> str:
+    return f"checkpoint-{step}"
+
+
+def _place_of(folder: Path) -> tuple[int, int]:
+    """(step, which of that step's it is)"""
+    match = _NAME.fullmatch(folder.name)
+    if match is None:
+        raise ValueError(f"{folder} is no checkpoint")
+    return int(match["step"]), int(match["number"] or 1)
+
+
+def _found_in(folder: Path) -> list[Path]:
+    """Whole or not, oldest first."""
+    return sorted((path for path in folder.glob("checkpoint-*") if _NAME.fullmatch(path.name)), key=_place_of)
+
+
+def _of_step(folder: Path, step: int | None) -> list[Path]:
+    return [path for path in _found_in(folder) if step_of(path) == step]
 
 
 def _kept(folder: Path, best_step: int | None) -> tuple[list[int], list[Path]]:
     """(steps of those that still count, folders of the others): the best and the newest two count."""
     whole = checkpoints_in(folder)
     keep = {step_of(path) for path in whole[-NEWEST_KEPT:]} | {best_step}
-    bare = [path for path in folder.glob("checkpoint-*") if path not in whole]  # best weights alone
-    return (
-        [step_of(path) for path in whole if step_of(path) in keep],
-        [path for path in [*whole, *bare] if step_of(path) not in keep],
-    )
+    kept = [path for path in whole if step_of(path) in keep]
+    count = {*kept, *_of_step(folder, best_step)[-1:]}  # of the best there may be the weights alone
+    return [step_of(path) for path in kept], [path for path in _found_in(folder) if path not in count]
 
 
 def remove(folder: Path) -> None:
@@ -160,7 +187,7 @@ def remove(folder: Path) -> None:
 
 def carry_weights(source: Path, folder: Path) -> None:
     """Put the weights of another checkpoint, the best, into a folder that is being written."""
-    target = folder / BEST / source.name
+    target = folder / BEST / _name_of(step_of(source))
     target.mkdir(parents=True)
     for name in WEIGHT_FILES:
         if (source / name).is_file():

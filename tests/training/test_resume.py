@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from runs.training import manifest
+from runs.training.saving import checkpoints_in, step_of
 from runs.training.spec import DatasetRef, ModelRef
 from tests.training.forked import Training
 from tests.training.resuming import Write, events_of, points, stored, train, weights
@@ -34,8 +35,9 @@ def write(write_spec: Write, tiny_model: Make, texts: DatasetRef) -> Write:
     return made
 
 
-def steps_saved(workdir: Path) -> list[int]:
-    return sorted(int(path.name.split("-")[1]) for path in (workdir / "checkpoints").glob("checkpoint-*"))
+def saved(workdir: Path) -> dict[int, Path]:
+    """{step: folder}, oldest first."""
+    return {step_of(path): path for path in checkpoints_in(workdir / "checkpoints")}
 
 
 def last_state(workdir: Path, elsewhere: Path) -> dict[str, str | None]:
@@ -114,7 +116,7 @@ def test_the_best_checkpoint_and_the_last_two_are_kept(write: Write) -> None:
     events = events_of(workdir, "checkpoint")
     best = [event["step"] for event in events if event["is_best"]][-1]
     newest = [event["step"] for event in events][-2:]
-    assert steps_saved(workdir) == sorted({best, *newest}) == events[-1]["keep"]
+    assert list(saved(workdir)) == sorted({best, *newest}) == events[-1]["keep"]
     for folder in (workdir / "checkpoints").iterdir():
         manifest.check(folder)
 
@@ -159,7 +161,7 @@ def test_a_host_without_memory_for_a_copy_saves_the_same_state(
     monkeypatch.setattr("runs.training.snapshot.free_memory", lambda: 0)
     narrow = write("narrow", settings={"save_steps": 5})
     assert train_here(narrow) == 0
-    assert steps_saved(narrow) == steps_saved(roomy)
+    assert list(saved(narrow)) == list(saved(roomy))
     for folder in (roomy / "checkpoints").iterdir():
         for name in ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "tuneboard.json"):
             assert (folder / name).read_bytes() == (
@@ -221,16 +223,16 @@ def test_without_its_best_checkpoint_a_run_says_so_and_looks_for_the_best_anew(
     settings = {"save_steps": 5, "early_stopping_patience": 0}
     first = write("first", settings=settings)
     assert train_here(first) == 0
-    folders = {path.name: path for path in (first / "checkpoints").iterdir()}
+    folders = saved(first)
     best = [event["step"] for event in events_of(first, "checkpoint") if event["is_best"]][-1]
-    newest = next(step for step in steps_saved(first) if step > best)
-    assert newest < max(steps_saved(first))
-    (folders[f"checkpoint-{best}"] / "model.safetensors").unlink()
+    newest = next(step for step in folders if step > best)
+    assert newest < max(folders)
+    (folders[best] / "model.safetensors").unlink()
     again = write(
         "again",
         settings=settings,
-        resume_from=str(folders[f"checkpoint-{newest}"]),
-        best_checkpoint=str(folders[f"checkpoint-{best}"]),
+        resume_from=str(folders[newest]),
+        best_checkpoint=str(folders[best]),
     )
     assert train_here(again) == 0
     told = " ".join(event["text"] for event in events_of(again, "message"))
@@ -295,13 +297,9 @@ def test_an_extended_run_that_gets_no_better_keeps_the_best_weights_it_had(
     first = write("first", method, settings={**settings, "num_train_epochs": 6})
     assert train_here(first) == 0
     best = [event["step"] for event in events_of(first, "checkpoint") if event["is_best"]][-1]
-    last = steps_saved(first)[-1]
+    last = max(saved(first))
     name = "model.safetensors" if method == "full" else "adapter_model.safetensors"
-    assert (
-        best < last
-        and len({(first / "checkpoints" / f"checkpoint-{step}" / name).read_bytes() for step in (best, last)})
-        == 2
-    )
+    assert best < last and len({(saved(first)[step] / name).read_bytes() for step in (best, last)}) == 2
     kept = last_state(first, tmp_path / "stored")
     longer = {**settings, "num_train_epochs": 8}
     second = write("second", method, settings=longer, attempt=2, **kept)
@@ -311,7 +309,7 @@ def test_an_extended_run_that_gets_no_better_keeps_the_best_weights_it_had(
     }
     assert weights(second) == weights(first)
     # Stopped within the extension and resumed elsewhere, it still has them.
-    newest = str(second / "checkpoints" / f"checkpoint-{steps_saved(second)[-2]}")
+    newest = str(list(saved(second).values())[-2])
     third = write("third", method, settings=longer, attempt=3, resume_from=newest)
     assert train_here(third) == 0
     assert weights(third) == weights(first)

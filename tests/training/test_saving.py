@@ -81,6 +81,41 @@ def test_the_best_and_the_newest_two_stay(context: Context) -> None:
     assert told[-1]["keep"] == [2, 5, 6] and [event["is_best"] for event in told].index(True) == 1
 
 
+def test_the_newest_of_a_step_stays(context: Context) -> None:
+    saver = Saver(context)
+    for step, text in [(1, "a"), (1, "b"), (2, "a"), (3, "a"), (4, "a"), (4, "b"), (4, "c")]:
+        saver.save(step, content(text), best_step=1)
+        saver.wait()
+    folders = ["checkpoint-1.2", "checkpoint-3", "checkpoint-4.3"]
+    assert sorted(path.name for path in context.checkpoints_dir.iterdir()) == folders
+    assert checkpoints_in(context.checkpoints_dir) == [folder_of(context, step) for step in (1, 3, 4)]
+    assert (folder_of(context, 4) / "state.json").read_text() == "c"
+    told = events_of(context.workdir, "checkpoint")[-1]
+    assert (told["path"], told["keep"]) == ("checkpoints/checkpoint-4.3", [1, 3, 4])
+
+
+def test_what_was_announced_last_is_there_at_whatever_moment_the_trainer_is_killed(context: Context) -> None:
+    saver = Saver(context)
+    saver.save(1, content("1"))
+    saver.wait()
+    moments = []
+
+    def look(frame: Any, event: str, argument: Any) -> Any:
+        told = events_of(context.workdir, "checkpoint")[-1]
+        moments.append((told["step"], manifest.is_whole(context.workdir / told["path"])))
+        return look
+
+    threading.settrace(look)  # called before each line and at each call of the thread that writes
+    try:
+        for step in (1, 1, 2, 3, 4, 4):
+            saver.save(step, content("more"))
+            saver.wait()
+    finally:
+        threading.settrace(None)  # type: ignore[arg-type]
+    assert {step for step, _ in moments} == {1, 2, 3, 4}
+    assert all(there for _, there in moments)
+
+
 def test_what_was_never_finished_does_not_count(context: Context) -> None:
     saver = Saver(context)
     saver.save(1, content("1"))
