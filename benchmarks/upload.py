@@ -5,17 +5,12 @@
 Budgets: at least 70 % of the rate of `cp`, and of that at which the file is copied over loopback; memory grows by at
 most 64 MB. All end on the disk: the server syncs before it answers, and so do the copies. Where bytes come that fast
 the server counts their SHA-256 after its answer: when it was known, and the processor time, include that.
-
-Where this was measured, a virtual machine, writing a GB into memory that had not been in use for some seconds cost about
-a second of kernel time more; that it was given back to the host is inferred. So each way finds as much memory as the
-file needs that was in use just before. Files of 2 GB and more still met it, uploads more than `cp`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
-import mmap
 import os
 import socket
 import subprocess
@@ -46,13 +41,6 @@ print(ApiToken.issue(person, person.memberships.get().workspace, "bench")[1])
 def synced(path: Path) -> None:
     with path.open("rb") as file:
         os.fsync(file.fileno())
-
-
-def have_memory(size: int) -> None:
-    """So many bytes that this machine has of its host, and that are free."""
-    with mmap.mmap(-1, size) as memory:
-        for start in range(0, size, mmap.PAGESIZE):
-            memory[start] = 1
 
 
 def by_cp(source: Path, target: Path) -> float:
@@ -206,10 +194,8 @@ def main() -> None:
             spent = 1e9
             for _ in range(6):
                 for way, copy in (("cp", by_cp), ("copy over loopback", over_loopback)):
-                    have_memory(megabytes * 1_000_000)
                     best[way] = min(best.get(way, 1e9), copy(source, home / "copy"))
                     (home / "copy").unlink()
-                have_memory(megabytes * 1_000_000)
                 used = server.processor_seconds()
                 started = time.perf_counter()
                 seconds, address = server.upload(source)

@@ -19,6 +19,7 @@ from typing import Protocol
 
 from webapp import storage
 from webapp.uploads.models import Upload
+from webapp.uploads.pages import Dropped
 
 log = logging.getLogger(__name__)
 REMEMBERED = 1000
@@ -104,6 +105,7 @@ class Following:
         try:
             with self._path.open("rb", buffering=0) as file:
                 file.seek(self._counted)
+                pages = Dropped(file.fileno(), self._counted)
                 buffer = memoryview(bytearray(PIECE))
                 while not self._is_done():
                     behind = self.there - self._counted
@@ -115,6 +117,8 @@ class Following:
                         raise EOFError(f"{self._path} is shorter than it was")
                     self._hash.update(buffer[:size])
                     self._counted += size
+                    if not self._comes:
+                        pages.until(self._counted)
         except Exception:
             if not self._failed:  # or it was removed on purpose
                 log.warning("An upload could not be read again to count its digest.", exc_info=True)

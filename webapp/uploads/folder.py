@@ -7,7 +7,9 @@ import os
 import threading
 
 from webapp import storage
+from webapp.uploads.digests import MOST_BEHIND
 from webapp.uploads.models import Upload
+from webapp.uploads.pages import Dropped
 from webapp.uploads.stores import Gone, Moved, Writer
 
 SYNC_BYTES = 32 << 20
@@ -51,6 +53,7 @@ class _FileWriter:
         except FileNotFoundError as error:
             raise Gone from error
         self.offset = self._begun = offset  # as far as the disk was told to write
+        self._pages = Dropped(self._file.fileno(), offset)
         self._syncing: threading.Thread | None = None
         self._failed: OSError | None = None  # an error of the disk is told once, so it is kept
 
@@ -72,12 +75,13 @@ class _FileWriter:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         if self.offset - self._begun >= SYNC_BYTES and not (self._syncing and self._syncing.is_alive()):
             self._begun = self.offset
-            self._syncing = threading.Thread(target=self._sync, name="sync", daemon=True)
+            self._syncing = threading.Thread(target=self._sync, args=[self.offset], name="sync", daemon=True)
             self._syncing.start()
 
-    def _sync(self) -> None:
+    def _sync(self, until: int) -> None:
         try:
             os.fdatasync(self._file.fileno())
+            self._pages.until(until - MOST_BEHIND)  # who counts its digest reads the rest
         except OSError as error:
             self._failed = error
 
