@@ -265,7 +265,7 @@ def insert_speed(batches: int = 100, size: int = 2000) -> tuple[float, float]:
             names = [f"series_{n % VALUES}" for n in range(size)]
             with transaction.atomic(), connection.cursor() as cursor:
                 if ours:
-                    cursor.execute(POINTS, [run, names, steps, [0.5] * size, [now] * size])
+                    cursor.execute(POINTS, [run, names, steps, [0.5] * size])
                 else:
                     with cursor.copy("COPY peer (run_id, series, step, value, at) FROM STDIN") as copy:
                         for name, step in zip(names, steps, strict=True):

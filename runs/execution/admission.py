@@ -19,7 +19,8 @@ log = logging.getLogger(__name__)
 # The row stays as it is until the claim is made: who has set a worker to drain knows, once that is
 # stored, that it takes no run any more.
 ASK = """
-    SELECT worker.draining OR worker.leaving, deployment.version, deployment.refuse_other_versions
+    SELECT worker.draining OR worker.leaving, deployment.version, deployment.refuse_other_versions, EXISTS (
+        SELECT FROM runs_node WHERE worker_id = worker.id AND started_at IS NULL AND finished_at IS NULL)
     FROM runs_worker worker
     LEFT JOIN (SELECT version, refuse_other_versions FROM runs_deployment ORDER BY id DESC LIMIT 1) deployment
     ON true
@@ -32,15 +33,29 @@ class NotOffline(Exception):
     """The worker cannot be removed; the message says why."""
 
 
+def may_claim(worker: Worker) -> bool:
+    """Whether this worker may take the next run now; asked in the transaction of the claim.
+
+    Not where a place of it has just been given to a run on several hosts, which goes first.
+    """
+    takes, promised = _ask(worker)
+    return takes and not promised
+
+
 def takes_runs(worker: Worker) -> bool:
-    """Whether this worker may claim a run now; asked in the transaction of the claim."""
+    """Whether this worker may be given a part of a run now; asked in the transaction of the claim."""
+    return _ask(worker)[0]
+
+
+def _ask(worker: Worker) -> tuple[bool, bool]:
+    """(whether it takes runs, whether it has yet to take up a part that it was given)"""
     with connection.cursor() as cursor:
         cursor.execute(ASK, [worker.pk])
         row = cursor.fetchone()
     if row is None:  # taken off the list; it puts itself back with its next beat
-        return False
-    goes, version, refuses = row
-    return not goes and not (refuses and not hosts.same_version(version, own_version_of(worker)))
+        return False, False
+    goes, version, refuses, promised = row
+    return not goes and not (refuses and not hosts.same_version(version, own_version_of(worker))), promised
 
 
 def own_version_of(worker: Worker) -> str:

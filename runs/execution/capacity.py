@@ -38,11 +38,6 @@ def rooms(workers: Iterable[Worker]) -> dict[int, Room]:
     return found
 
 
-def promised(worker: Worker) -> bool:
-    """Whether a place of this worker has just been given to a run on several hosts, which goes first."""
-    return promised_to(worker).exists()
-
-
 def promised_to(worker: Worker) -> QuerySet[Node]:
     """Its parts of runs on several hosts that it has not taken up."""
     found: QuerySet[Node] = Node.objects.filter(worker=worker, started_at=None, finished_at=None)

@@ -13,7 +13,7 @@ from django.db.models import F, Q
 from django.db.models.functions import Coalesce, Now
 
 from runs.execution import capacity
-from runs.execution.admission import takes_runs
+from runs.execution.admission import may_claim
 from runs.execution.messages import queue_of, wake
 from runs.lifecycle.changes import CHANGES, D, LeaseLost, change
 from runs.logs import last_lines
@@ -35,7 +35,7 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
     passed_over: list[int] = []
     with transaction.atomic():
         choice.take_turn()
-        if capacity.promised(worker) or not takes_runs(worker):
+        if not may_claim(worker):
             return None
         while (run_id := choice.next_run(offers, passed_over)) is not None:
             locked = choice.lock(run_id)

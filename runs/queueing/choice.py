@@ -27,14 +27,13 @@ STUCK_SECONDS = 5  # a worker that is stopped or cut off amid a claim holds up t
 GPUS = "(CASE WHEN r.queue ~ '^gpu[0-9]+$' THEN substr(r.queue, 4)::int ELSE 0 END * r.nodes)"
 
 NEXT = f"""
-WITH RECURSIVE waiting (workspace_id, queue) AS (
-    (SELECT workspace_id, queue FROM runs_run WHERE status = 'queued' AND waits_for = ''
-     ORDER BY workspace_id, queue LIMIT 1)
+WITH RECURSIVE waiting (workspace_id) AS (
+    (SELECT workspace_id FROM runs_run WHERE status = 'queued' AND waits_for = '' ORDER BY workspace_id LIMIT 1)
   UNION ALL
     SELECT following.* FROM waiting CROSS JOIN LATERAL (
-        SELECT workspace_id, queue FROM runs_run WHERE status = 'queued' AND waits_for = ''
-          AND (workspace_id, queue) > (waiting.workspace_id, waiting.queue)
-        ORDER BY workspace_id, queue LIMIT 1) following
+        SELECT workspace_id FROM runs_run WHERE status = 'queued' AND waits_for = ''
+          AND workspace_id > waiting.workspace_id
+        ORDER BY workspace_id LIMIT 1) following
 ), today AS (
     SELECT date_trunc('day', now() AT TIME ZONE %(zone)s) AS starts
 ), running AS (
@@ -47,7 +46,7 @@ WITH RECURSIVE waiting (workspace_id, queue) AS (
 )
 SELECT candidate.id
 FROM waiting
-JOIN unnest(%(queues)s::text[], %(memory)s::bigint[]) AS offer (queue, memory) ON offer.queue = waiting.queue
+CROSS JOIN unnest(%(queues)s::text[], %(memory)s::bigint[]) AS offer (queue, memory)
 JOIN accounts_workspace workspace ON workspace.id = waiting.workspace_id
 CROSS JOIN today
 LEFT JOIN running ON running.workspace_id = workspace.id
@@ -55,11 +54,11 @@ LEFT JOIN runs_usage used ON used.workspace_id = workspace.id AND used.day = tod
 CROSS JOIN LATERAL (
     SELECT id, rank, queued_at FROM runs_run
     WHERE status = 'queued' AND waits_for = '' AND workspace_id = waiting.workspace_id
-      AND queue = waiting.queue AND (offer.memory IS NULL OR memory_bytes IS NULL OR memory_bytes <= offer.memory)
+      AND queue = offer.queue AND (offer.memory IS NULL OR memory_bytes IS NULL OR memory_bytes <= offer.memory)
       AND id <> ALL (%(skip)s::bigint[])
     ORDER BY rank DESC, queued_at, id LIMIT 1) candidate
 WHERE (workspace.max_concurrent_runs IS NULL OR coalesce(running.runs, 0) < workspace.max_concurrent_runs)
-  AND (waiting.queue = 'cpu' OR workspace.gpu_hours_a_day IS NULL
+  AND (offer.queue = 'cpu' OR workspace.gpu_hours_a_day IS NULL
        OR coalesce(used.gpu_seconds, 0) + coalesce(running.gpu_seconds, 0) < 3600 * workspace.gpu_hours_a_day)
 ORDER BY candidate.rank DESC,
     coalesce(running.devices, 0) / greatest(workspace.queue_weight, 0.001),
@@ -77,9 +76,10 @@ def take_turn() -> None:
     """Wait until no other claim is under way; for the rest of the transaction none will be."""
     with connection.cursor() as cursor:
         # jit: compiling this small statement takes longer than running it, whatever the planner guesses.
+        # join_collapse_limit: its joins are written in their best order; to try the others took half of the planning.
         cursor.execute(
             "SELECT set_config('idle_in_transaction_session_timeout', %s, true), "
-            "set_config('jit', 'off', true), pg_advisory_xact_lock(%s)",
+            "set_config('jit', 'off', true), set_config('join_collapse_limit', '1', true), pg_advisory_xact_lock(%s)",
             [f"{STUCK_SECONDS}s", TURN],
         )
 
