@@ -3,8 +3,8 @@
     python benchmarks/click_to_step.py [--rounds 5]
 
 Everything is as deployed: a POST to the HTTP API of `manage.py serve`, which does what the form's button does; a
-wake-up through Valkey; a worker with the real training program. Where the time goes is told by the run's own
-story; the first step is when the trainer has done it, and "shown" is when the database has it. Peer: the same
+wake-up through Valkey; a worker with the real training program. "Claimed" is told by the run's own story, and what
+the trainer does by its own events, on the same clock here; "shown" is when the database has the first step. Peer: the same
 training program started cold with the same work, as without a warm trainer. Budget (DESIGN §8): 2 s for a small model.
 """
 
@@ -101,27 +101,31 @@ def launch(fleet: Any, port: str, token: str, model: str) -> dict[str, float]:
         raise SystemExit(error.read().decode()) from error
     until(lambda: fleet.rows("SELECT 1 FROM runs_run WHERE id = %s AND step > 0", run), 120)
     shown = time.time()
-    shutil.copy(fleet.hosts[0].home / "work" / f"{run}-1" / "spec.json", fleet.home / f"{model}.json")
-    found = {
-        str(name): float(at) - clicked
-        for name, at in fleet.rows(
-            "SELECT coalesce(data->>'phase', kind), extract(epoch FROM min(at)) FROM runs_event WHERE run_id = %s GROUP BY 1",
-            run,
-        )
-    }
-    query = "SELECT extract(epoch FROM min(at)) FROM runs_metric WHERE run_id = %s AND series = 'loss'"
-    until(lambda: fleet.rows(query, run)[0][0], 60)
-    stepped = float(fleet.rows(query, run)[0][0]) - clicked
+    query = "SELECT extract(epoch FROM at) FROM runs_event WHERE run_id = %s AND kind = 'started'"
+    claimed = float(fleet.rows(query, run)[0][0])
+    workdir = fleet.hosts[0].home / "work" / f"{run}-1"
+    shutil.copy(workdir / "spec.json", fleet.home / f"{model}.json")
+    until(lambda: "first step" in told(workdir), 60)
+    moments = {"claimed": claimed, **told(workdir), "shown": shown}
     enough = f"http://127.0.0.1:{port}/api/v1/runs/{run}/cancel"
     urllib.request.urlopen(urllib.request.Request(enough, b"", headers), timeout=60).close()
     until(lambda: fleet.unfinished() == 0, 600)
-    return {
-        "claimed": found["started"],
-        "fetched": found.get("preparing", float("nan")),
-        "training": found.get("training", float("nan")),
-        "first step": stepped,
-        "shown": shown - clicked,
-    }
+    return {name: moment - clicked for name, moment in moments.items()}
+
+
+def told(workdir: Path) -> dict[str, float]:
+    """{what the trainer did: when it first did}"""
+    found: dict[str, float] = {}
+    for line in (workdir / "events.jsonl").read_text().splitlines():
+        event = json.loads(line)
+        match event:
+            case {"type": "phase", "phase": "preparing"}:
+                found.setdefault("fetched", event["at"])
+            case {"type": "phase", "phase": "training"}:
+                found.setdefault("training", event["at"])
+            case {"type": "metric", "values": {"loss": _}}:
+                found.setdefault("first step", event["at"])
+    return found
 
 
 def wait_until_warm(fleet: Any) -> None:
