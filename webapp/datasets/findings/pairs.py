@@ -60,11 +60,24 @@ class Pairs:
         rows.connection.execute(f"CREATE TABLE {self.table} AS SELECT * FROM found")
         rows.connection.unregister("found")
 
-    def select_repeats(self) -> str:
+    def selects(self, compare: Callable[[Rows], object]) -> dict[str, Callable[..., str]]:
+        """What a finding names, by its code, as the registry of findings wants it; `compare` makes the table."""
+
+        def repeats(rows: Rows, *_: object) -> str:
+            compare(rows)
+            return self._repeats()
+
+        def leaks(rows: Rows, _code: str, _column: str, split: str) -> str:
+            compare(rows)
+            return self._leaks(split)
+
+        return {self.code: repeats, self.leak_code: leaks}
+
+    def _repeats(self) -> str:
         """(split, row) of the rows that are like an earlier one of their split."""
         return f"SELECT DISTINCT split, row FROM {self.table} WHERE split = other_split"
 
-    def select_leaks(self, split: str) -> str:
+    def _leaks(self, split: str) -> str:
         """(split, row) of the rows to train on that rows of a held-out split are like."""
         assert split in HELD_OUT
         return (

@@ -87,12 +87,4 @@ def compare(rows: Rows) -> int | None:
     return seen if seen < different else None
 
 
-def _select(rows: Rows, split: str = "") -> str:
-    compare(rows)
-    return PAIRS.select_leaks(split) if split else PAIRS.select_repeats()
-
-
-SELECTS = {
-    PAIRS.code: lambda rows, *_: _select(rows),
-    PAIRS.leak_code: lambda rows, _code, _column, split: _select(rows, split),
-}
+SELECTS = PAIRS.selects(compare)

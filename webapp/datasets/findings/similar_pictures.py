@@ -113,12 +113,4 @@ def _name(rows: Rows, split: str, row: int) -> str:
     return f" ({shown(name)})" if name else ""
 
 
-def _select(rows: Rows, split: str = "") -> str:
-    compare(rows)
-    return PAIRS.select_leaks(split) if split else PAIRS.select_repeats()
-
-
-SELECTS = {
-    PAIRS.code: lambda rows, *_: _select(rows),
-    PAIRS.leak_code: lambda rows, _code, _column, split: _select(rows, split),
-}
+SELECTS = PAIRS.selects(compare)
