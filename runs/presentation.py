@@ -66,9 +66,14 @@ class RunPage:
         return results.method_title(self.run)
 
     @cached_property
+    def attempts(self) -> list[Attempt]:
+        """The newest first."""
+        return list(self.run.attempts.select_related("worker").order_by("-number"))
+
+    @property
     def attempt(self) -> Attempt | None:
         """The newest try."""
-        return self.run.attempts.select_related("worker").order_by("-number").first()
+        return next(iter(self.attempts), None)
 
     @property
     def phases(self) -> list[tuple[str, str]]:
@@ -201,7 +206,7 @@ class RunPage:
     def chapters(self) -> list[story.Chapter]:
         """The newest 200 lines of the story, newest first, by attempt."""
         events = story.newest_first(self.run)[:200]
-        return story.chapters(events, self.run.attempts.select_related("worker"))
+        return story.chapters(events, self.attempts)
 
     @cached_property
     def next_steps(self) -> list[next_steps.Step]:
@@ -231,7 +236,7 @@ class RunPage:
     @cached_property
     def storage(self) -> RunUse:
         """What it keeps in storage, and what is gone."""
-        return use_of_run(self.run)
+        return use_of_run(self.run, [artifact.size for artifact in self.artifacts])
 
     @property
     def columns(self) -> list[tuple[str, str]]:

@@ -114,7 +114,7 @@ def _removed(item: Removal) -> dict[str, Any]:
 
 
 def _run_storage(run: Run) -> dict[str, Any]:
-    held = use.use_of_run(run)
+    held = use.use_of_run(run, list(run.artifacts.values_list("size", flat=True)))
     return {
         "keep": run.keep,
         "size": held.size_bytes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -133,8 +133,8 @@ class RunUse:
         return next((item for item in self.removed if item.kind == Removal.Kind.FILES), None)
 
 
-def use_of_run(run: Run) -> RunUse:
-    files = list(run.artifacts.values_list("size", flat=True))
+def use_of_run(run: Run, files: Sequence[int]) -> RunUse:
+    """`files`: bytes of each of its model files."""
     saved = list(run.checkpoints.values_list("size_bytes", flat=True))
     removed = list(Removal.objects.filter(run=run).order_by("-at", "-pk"))
     return RunUse(len(files), sum(files), len(saved), sum(saved), removed)

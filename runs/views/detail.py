@@ -9,6 +9,7 @@ from django.views.decorators.http import require_GET
 from runs import charts, results
 from runs.models import Run
 from runs.presentation import RunPage
+from webapp.datasets.versions import large
 from webapp.fragments import render_shared
 from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
@@ -21,7 +22,8 @@ WITH = ("base_model", "workspace", "after", "made_from")
 @watched_by_many(Run, at_once=("status", "desired", "attempt", "phase"))
 @require_GET
 def detail(request: Request, pk: int) -> HttpResponse:
-    run = get_object_or_404(Run.objects.visible_to(request.user).select_related(*WITH), pk=pk)
+    found = Run.objects.visible_to(request.user).select_related(*WITH, "dataset_version")
+    run = get_object_or_404(found.defer(*large("dataset_version__")), pk=pk)
     tag = tag_of(run)
     if request.htmx and (unchanged := not_modified(request, tag)):
         return unchanged

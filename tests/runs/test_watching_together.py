@@ -18,6 +18,7 @@ from django.utils import timezone
 from runs.models import Event, Run
 from webapp import fragments
 from webapp.accounts.models import Membership, Session, User
+from webapp.datasets.models import DatasetVersion
 from webapp.fragments import Fragment, PersonalFragment, Shelf
 
 from .conftest import Lab, text_of
@@ -77,6 +78,16 @@ def test_what_one_has_rendered_the_others_get_with_two_queries(
     assert text_of(one.content.decode()) == text_of(other.content.decode())
     assert one["HX-PTag"] == other["HX-PTag"] == f"{run.pk}-1"
     assert "no-store" in other["Cache-Control"] and "HX-Request" in other["Vary"]
+
+
+def test_what_is_rendered_again_and_again_asks_once_for_each_thing_and_for_no_rows_of_the_dataset(
+    lab: Lab, run: Run, django_assert_num_queries: Callable[[int], Any]
+) -> None:
+    ada = watcher(lab, "ada")
+    with django_assert_num_queries(12) as asked:
+        assert poll(ada, run).status_code == 200
+    large = [f'"{DatasetVersion._meta.db_table}"."{name}"' for name in DatasetVersion.LARGE]
+    assert not any(name in query["sql"] for query in asked for name in large)
 
 
 def test_each_gets_a_token_of_their_own_that_works_for_nobody_else(lab: Lab, run: Run) -> None:
