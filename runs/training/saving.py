@@ -22,9 +22,8 @@ from runs.training.context import Context
 from runs.training.events import TrainingFailure
 
 NEWEST_KEPT = 2  # beside the best
-_NAME = re.compile(
-    r"checkpoint-(?P<step>\d+)(?:\.(?P<number>\d+))?"
-)  # from the second of a step on it has a number
+# From the second of a step on it has a number.
+_NAME = re.compile(r"checkpoint-(?P<step>\d+)(?:\.(?P<number>\d+))?")
 BEST = "best"  # below a checkpoint: the best weights, where they have no checkpoint of their own
 # What of a checkpoint is the model, not the state of its training.
 WEIGHT_FILES = (

@@ -1,4 +1,4 @@
-"""A large upload leaves the page cache to others: what is on the disk, and was counted, is dropped as more comes."""
+"""A large upload leaves the page cache to others: what is on the disk is dropped as more comes."""
 
 from __future__ import annotations
 
