@@ -2,15 +2,18 @@
 
 What is shared is the fragment as somebody of the same rights in the same workspace sees it, and nothing of the
 person: it is rendered without a request, and where a form's token belongs stands a mark, in whose place each gets
-their own. A template that asks for more of the request than `SHARED` names does not render at all, so that
-nothing personal can get into a fragment unnoticed.
+their own. A template that asks for more of the request than `NobodysRequest` has does not render at all, so that
+nothing personal can get into a fragment unnoticed. Whoever renders it does so for the other rights as well if
+somebody with those watches: what the page is made of has been read then, which costs more than the rendering.
+
+    AT_ONCE = ("status", "desired", "attempt")
 
     @polls(Run)
-    @watched_by_many(Run, at_once=("status", "desired", "attempt"))
+    @watched_by_many(Run, AT_ONCE, live)  # live(pk) -> Made | None
     def detail(request, pk): …
-        return tagged(render_shared(request, detail, run, "runs/detail.html#live", context), tag)
+        return render_shared(request, made, AT_ONCE, request.may_edit)
 
-`at_once` names the columns of the row that may not be shown as they were a moment ago: where one has changed, and
+AT_ONCE names the columns of the row that may not be shown as they were a moment ago: where one has changed, and
 where whoever asks has seen something newer, the fragment is rendered again. webapp/watching.py answers with it.
 """
 
@@ -28,10 +31,12 @@ from django.template.loader import render_to_string
 from django.utils.crypto import salted_hmac
 from django.utils.timezone import get_current_timezone_name
 
+from webapp.polling import tag_of, tagged
+
 FRESH_SECONDS = 1.0  # half of what passes between two polls
 STALE_SECONDS = 5.0  # as long as somebody else is just rendering the next
 MOST = 500  # fragments of 10 to 100 KB
-SHARED = ("may_edit",)  # what a shared fragment may know of the request
+Key = tuple[str, int, str]  # the row's table and key, and the time zone that it is shown in
 
 
 @dataclass(frozen=True)
@@ -45,33 +50,42 @@ class Fragment:
 
 
 class Shelf:
-    """The newest fragment of each (row, rights), in this process. Any thread may ask."""
+    """The newest fragment of each row for each rights, in this process. Any thread may ask."""
 
     def __init__(self) -> None:
-        self._fragments: OrderedDict[tuple[Any, ...], Fragment] = OrderedDict()
-        self._rendering: dict[tuple[Any, ...], float] = {}
+        self._fragments: OrderedDict[tuple[Key, bool], Fragment] = OrderedDict()
+        self._rendering: dict[Key, float] = {}
+        self._asked: dict[tuple[Key, bool], float] = {}
         self._lock = threading.Lock()
 
-    def find(self, key: tuple[Any, ...], state: tuple[Any, ...], seen: int) -> Fragment | None:
+    def find(self, key: Key, may_edit: bool, state: tuple[Any, ...], seen: int) -> Fragment | None:
         """One that will do for somebody who has seen this version; None: render, others wait for it meanwhile."""
         now = time.monotonic()
         with self._lock:
-            found = self._fragments.get(key)
+            self._asked[key, may_edit] = now
+            if len(self._asked) > 2 * MOST:
+                self._asked = {each: at for each, at in self._asked.items() if now - at < STALE_SECONDS}
+            found = self._fragments.get((key, may_edit))
             if found is not None and found.state == state and found.version >= seen:
                 age = now - found.rendered_at
                 if age < FRESH_SECONDS or (age < STALE_SECONDS and self._rendering.get(key, 0) > now):
-                    self._fragments.move_to_end(key)
+                    self._fragments.move_to_end((key, may_edit))
                     return found
             self._rendering[key] = now + FRESH_SECONDS
             return None
 
-    def keep(self, key: tuple[Any, ...], fragment: Fragment) -> None:
+    def is_asked_for(self, key: Key, may_edit: bool) -> bool:
+        """Whether somebody of these rights watches the row."""
+        with self._lock:
+            return time.monotonic() - self._asked.get((key, may_edit), -STALE_SECONDS) < STALE_SECONDS
+
+    def keep(self, key: Key, may_edit: bool, fragment: Fragment) -> None:
         with self._lock:
             self._rendering.pop(key, None)
-            found = self._fragments.get(key)
+            found = self._fragments.get((key, may_edit))
             if found is None or found.version <= fragment.version:
-                self._fragments[key] = fragment
-                self._fragments.move_to_end(key)
+                self._fragments[key, may_edit] = fragment
+                self._fragments.move_to_end((key, may_edit))
             while len(self._fragments) > MOST:
                 self._fragments.popitem(last=False)
             if len(self._rendering) > MOST:
@@ -81,6 +95,7 @@ class Shelf:
         with self._lock:
             self._fragments.clear()
             self._rendering.clear()
+            self._asked.clear()
 
 
 shelf = Shelf()
@@ -91,10 +106,10 @@ class PersonalFragment(RuntimeError):
 
 
 class NobodysRequest:
-    """All that a shared fragment may know of whoever looks at it."""
+    """All that a shared fragment may know of whoever looks at it, and that it is no whole page."""
 
-    def __init__(self, request: Any) -> None:
-        self.__dict__.update({name: getattr(request, name) for name in SHARED})
+    def __init__(self, may_edit: bool) -> None:
+        self.may_edit, self.htmx = may_edit, True
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") or name in {"current_app", "resolver_match"}:  # what {% url %} tries
@@ -102,19 +117,35 @@ class NobodysRequest:
         raise PersonalFragment(f"A fragment that is shared cannot show request.{name}.")
 
 
-def key_of(table: str, pk: int, may_edit: bool) -> tuple[Any, ...]:
-    return table, pk, may_edit, get_current_timezone_name()
+def key_of(table: str, pk: int) -> Key:
+    return table, pk, get_current_timezone_name()
 
 
-def render_shared(request: Any, view: Any, row: Any, template: str, context: dict[str, Any]) -> HttpResponse:
-    """Render a fragment for everybody who may see the row with these rights, and answer with it."""
-    began = time.monotonic()
-    known = context | {"request": NobodysRequest(request), "csrf_token": _mark()}
-    html = render_to_string(template, known)
-    state = tuple(getattr(row, name) for name in view.shown_at_once)
-    fragment = Fragment(html, row.row_version, state, began)
-    shelf.keep(key_of(row._meta.db_table, row.pk, request.may_edit), fragment)
-    return answer(request, fragment)
+@dataclass(frozen=True)
+class Made:
+    """What a fragment is rendered of: the row that it shows, and the rest that its template needs."""
+
+    row: Any
+    template: str
+    context: dict[str, Any]
+
+
+def render_shared(request: HttpRequest, made: Made, at_once: tuple[str, ...], may_edit: bool) -> HttpResponse:
+    """Render a fragment for everybody who may see the row, by their rights, and answer with this person's."""
+    row, began = made.row, time.monotonic()
+    state = tuple(getattr(row, name) for name in at_once)
+    key = key_of(row._meta.db_table, row.pk)
+
+    def rendered(may_edit: bool) -> Fragment:
+        known = made.context | {"request": NobodysRequest(may_edit), "csrf_token": _mark()}
+        return Fragment(render_to_string(made.template, known), row.row_version, state, began)
+
+    others = not may_edit
+    if shelf.is_asked_for(key, others):
+        shelf.keep(key, others, rendered(others))
+    mine = rendered(may_edit)
+    shelf.keep(key, may_edit, mine)
+    return tagged(answer(request, mine), tag_of(row))
 
 
 def answer(request: HttpRequest, fragment: Fragment) -> HttpResponse:
@@ -122,9 +153,7 @@ def answer(request: HttpRequest, fragment: Fragment) -> HttpResponse:
     html = fragment.html
     if _mark() in html:
         html = html.replace(_mark(), get_token(request))
-    response = HttpResponse(html)
-    response["Content-Length"] = str(len(response.content))  # it may leave before the middleware that says so
-    return response
+    return HttpResponse(html)
 
 
 def _mark() -> str:

@@ -14,13 +14,13 @@ without its trigger, so that polling ends; static/js/polling.js keeps hidden tab
 
 Nearly all polls have nothing new. `@polls(Run)` has those answered before anything else happens, by one
 query that asks at once who looks, whether they may, and whether the row is as it was. Where many watch the same
-row, those with news are answered early as well (webapp/watching.py).
+row, webapp/watching.py answers before that, with news as well.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from django.conf import settings
@@ -49,10 +49,10 @@ def tag_of_many(*parts: object) -> str:
 
 def not_modified(request: HttpRequest, tag: str) -> HttpResponse | None:
     """304 if the page already shows this tag; else None, and the view goes on to render."""
-    return _nothing_new(tag) if request.headers.get("HX-PTag") == tag else None
+    return nothing_new(tag) if request.headers.get("HX-PTag") == tag else None
 
 
-def _nothing_new(tag: str) -> HttpResponse:
+def nothing_new(tag: str) -> HttpResponse:
     response = HttpResponse(status=304)
     response["HX-PTag"] = tag
     return response
@@ -122,7 +122,7 @@ class PollMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         tag = request.headers.get("HX-PTag")
         if tag and request.method == "GET" and request.headers.get("HX-Request") and _unchanged(request, tag):
-            return _nothing_new(tag)
+            return nothing_new(tag)
         return self.get_response(request)
 
 
@@ -140,13 +140,19 @@ def _unchanged(request: HttpRequest, tag: str) -> bool:
     statement = getattr(match.func, "polled_statement", None)
     if statement is None and (table is None or str(match.kwargs.get("pk")) != pk):
         return False
+    unchanged = statement or UNCHANGED.format(table=table, version=column)
+    return row_of(unchanged, [key, int(pk), int(version)]) is not None
+
+
+def row_of(statement: str, values: Sequence[str | int]) -> tuple[Any, ...] | None:
+    """The one row that a request's first statement finds; None if none, or if the kept connection was dead."""
     # A kept connection would be tried by a statement of its own first, which costs as much as the answer.
     connection.health_check_done = True  # type: ignore[attr-defined]
     try:
         with connection.cursor() as cursor:
-            unchanged = statement or UNCHANGED.format(table=table, version=column)
-            cursor.execute(unchanged, [key, int(pk), int(version)])
-            return cursor.fetchone() is not None
+            cursor.execute(statement, values)
+            row: tuple[Any, ...] | None = cursor.fetchone()
+            return row
     except (OperationalError, InterfaceError):
-        connection.close()  # it was dead: what comes next opens another
-        return False
+        connection.close()  # what comes next opens another
+        return None

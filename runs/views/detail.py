@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.http import HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_GET
 
@@ -10,16 +10,32 @@ from runs import charts, results
 from runs.models import Run
 from runs.presentation import RunPage
 from webapp.datasets.versions import large
-from webapp.fragments import render_shared
+from webapp.fragments import Made, render_shared
 from webapp.polling import not_modified, polls, tag_of, tag_of_many, tagged
 from webapp.requests import Request
-from webapp.watching import watched_by_many
+from webapp.watching import same_for_all, watched_by_many
 
 WITH = ("base_model", "workspace", "after", "made_from")
 
 
+# What its page shows is never a moment old of these.
+AT_ONCE = ("status", "desired", "attempt", "phase")
+
+
+def live(pk: int) -> Made | None:
+    """What the fragment of a run is made of that goes on; its caller has seen to who may look."""
+    # Few runs were made from another or start after one: to join those rows costs more than to ask for one.
+    found = Run.objects.select_related("base_model", "workspace", "dataset_version")
+    run = found.defer(*large("dataset_version__")).filter(pk=pk).first()
+    return None if run is None else _made(run)
+
+
+def _made(run: Run) -> Made:
+    return Made(run, "runs/detail.html#live", {"run": run, "tag": tag_of(run), "page": RunPage(run)})
+
+
 @polls(Run)
-@watched_by_many(Run, at_once=("status", "desired", "attempt", "phase"))
+@watched_by_many(Run, AT_ONCE, live)
 @require_GET
 def detail(request: Request, pk: int) -> HttpResponse:
     found = Run.objects.visible_to(request.user).select_related(*WITH, "dataset_version")
@@ -27,11 +43,11 @@ def detail(request: Request, pk: int) -> HttpResponse:
     tag = tag_of(run)
     if request.htmx and (unchanged := not_modified(request, tag)):
         return unchanged
-    context = {"run": run, "tag": tag, "page": RunPage(run)}
+    made = _made(run)
     if request.htmx:
-        return tagged(render_shared(request, detail, run, "runs/detail.html#live", context), tag)
-    context["charts"] = shown = charts.charts_of(results.task_of(run))
-    context["newest"] = charts.newest_table(run, shown)
+        return render_shared(request, made, AT_ONCE, request.may_edit)
+    shown = charts.charts_of(results.task_of(run))
+    context = made.context | {"charts": shown, "newest": charts.newest_table(run, shown)}
     return tagged(render(request, "runs/detail.html", context), tag)
 
 
@@ -48,11 +64,16 @@ def waiting(request: Request, pk: int) -> HttpResponse:
     return tagged(render(request, "runs/detail.html#waiting", context), tag)
 
 
+def _points(request: HttpRequest, pk: int, attempt: int) -> JsonResponse:
+    since = charts.parse_since(request.GET.get("since", ""))
+    response = JsonResponse({"attempt": attempt, "series": charts.points(pk, since)})
+    response["Cache-Control"] = "private, no-store"
+    return response
+
+
+@same_for_all(Run, ("attempt",), _points)
 @require_GET
 def points(request: Request, pk: int) -> HttpResponse:
     """The points of all series, or with `since=loss:120,…` only those after these steps, as JSON."""
     run = get_object_or_404(Run.objects.visible_to(request.user).only("id", "attempt"), pk=pk)
-    since = charts.parse_since(request.GET.get("since", ""))
-    response = JsonResponse({"attempt": run.attempt, "series": charts.points(run.pk, since)})
-    response["Cache-Control"] = "private, no-store"
-    return response
+    return _points(request, run.pk, run.attempt)
