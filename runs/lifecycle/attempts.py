@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -30,21 +30,27 @@ def claim(worker: Worker, queues: Iterable[str], devices: Sequence[int] | None =
     A run on several hosts begins on all of them, led by this worker, or is passed over.
     `queues`: what the caller can hold at this moment. `devices`: the indexes of the GPUs that it would give.
     """
-    release.release_due()
     offers = routing.offers(worker, queues, devices)
-    passed_over: list[int] = []
+    with transaction.atomic():
+        if not choice.take_turn():
+            return _take(worker, offers)
+    release.release_due()  # not while the others wait for their turn
     with transaction.atomic():
         choice.take_turn()
-        if not may_claim(worker):
-            return None
-        while (run_id := choice.next_run(offers, passed_over)) is not None:
-            locked = choice.lock(run_id)
-            if locked is not None:  # or else somebody is changing it at this moment
-                now, nodes, earlier = locked
-                others = capacity.others_for(run_id, worker) if nodes > 1 else []
-                if others is not None:
-                    return _begin(run_id, worker, others, now, earlier + 1)
-            passed_over.append(run_id)
+        return _take(worker, offers)
+
+
+def _take(worker: Worker, offers: Mapping[str, int | None]) -> Attempt | None:
+    if not may_claim(worker):
+        return None
+    passed_over: list[int] = []
+    while (found := choice.next_run(offers, passed_over)) is not None:
+        run_id, locked = found
+        if locked is not None:  # or else somebody is changing it at this moment
+            others = capacity.others_for(run_id, worker) if locked.nodes > 1 else []
+            if others is not None:
+                return _begin(run_id, worker, others, locked.at, locked.attempt + 1)
+        passed_over.append(run_id)
     return None
 
 

@@ -7,8 +7,9 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
+from django.db.models.sql import UpdateQuery
 
 from runs.execution.messages import wake
 from runs.models import Event, Run
@@ -79,18 +80,24 @@ def change(name: str, run_id: int, message: str, *, where: Q | None = None, **va
     if row.target is not None:
         values |= {"status": row.target, "desired": row.desired}
     with transaction.atomic(savepoint=False):  # there is nothing to save: an error ends it all
-        changed = Run.objects.filter(where or Q(), pk=run_id, status__in=row.sources).update(
-            row_version=F("row_version") + 1, **values
-        )
-        if not changed:
+        ready = Run.objects.filter(where or Q(), pk=run_id, status__in=row.sources)
+        run = _updated(ready, row_version=F("row_version") + 1, **values)
+        if run is None:
             return None
-        run: Run = Run.objects.get(pk=run_id)
         event = Event.objects.create(run=run, attempt=run.attempt, kind=name, message=message, data=data)
         outbox.run_changed(run, event)
         wake_for(run)
         if name in ENDINGS:
             release.tell_followers(run)
     return run
+
+
+def _updated(found: QuerySet[Run], **values: Any) -> Run | None:
+    """Update the one row that is found and read it as it is then, in one statement, which Django has no call for."""
+    query: UpdateQuery = found.query.chain(UpdateQuery)  # type: ignore[assignment]
+    query.add_update_values(values)
+    statement, parameters = query.get_compiler(found.db).as_sql()
+    return next(iter(Run.objects.raw(f"{statement} RETURNING *", parameters)), None)
 
 
 def wake_for(run: Run) -> None:

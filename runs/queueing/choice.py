@@ -1,4 +1,4 @@
-"""Which run a worker takes next, in one statement.
+"""Which run a worker takes next, chosen and locked in one statement.
 
 The queue is an index of runs that are ready, by workspace, queue, rank and age. The statement skips through
 it from one (workspace, queue) to the next and looks at the first run of each that fits the worker, so
@@ -14,6 +14,7 @@ Limits and shares are right only if claims are made one after the other: the cal
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -44,7 +45,8 @@ WITH RECURSIVE waiting (workspace_id) AS (
         epoch FROM now() - greatest(a.started_at, today.starts AT TIME ZONE %(zone)s))) AS seconds) took
     WHERE r.status = 'running' GROUP BY r.workspace_id
 )
-SELECT candidate.id
+SELECT chosen.id, locked.*
+FROM (SELECT candidate.id
 FROM waiting
 CROSS JOIN unnest(%(queues)s::text[], %(memory)s::bigint[]) AS offer (queue, memory)
 JOIN accounts_workspace workspace ON workspace.id = waiting.workspace_id
@@ -64,29 +66,45 @@ ORDER BY candidate.rank DESC,
     coalesce(running.devices, 0) / greatest(workspace.queue_weight, 0.001),
     (coalesce(used.slot_seconds, 0) + coalesce(running.slot_seconds, 0)) / greatest(workspace.queue_weight, 0.001),
     candidate.queued_at, candidate.id
-LIMIT 1
+LIMIT 1) chosen
+LEFT JOIN LATERAL (
+    SELECT clock_timestamp(), nodes, attempt FROM runs_run
+    WHERE id = chosen.id AND status = 'queued' AND waits_for = '' FOR UPDATE SKIP LOCKED) locked ON true
 """  # noqa: S608 – of constants alone
 
-LOCK = """
-SELECT clock_timestamp(), nodes, attempt FROM runs_run WHERE id = %s AND status = 'queued' AND waits_for = '' FOR UPDATE SKIP LOCKED
+# One look at an index tells whether there is something for runs/queueing/release.py to do.
+TURN_TAKEN = """
+SELECT set_config('idle_in_transaction_session_timeout', %s, true), set_config('jit', 'off', true),
+    set_config('join_collapse_limit', '1', true), pg_advisory_xact_lock(%s),
+    EXISTS (SELECT FROM runs_run WHERE status = 'queued' AND waits_for = 'time' AND not_before <= now())
 """
 
 
-def take_turn() -> None:
-    """Wait until no other claim is under way; for the rest of the transaction none will be."""
+@dataclass(frozen=True)
+class Locked:
+    """A run that is ready, its row locked. `at`: the time by the database's clock, which is that of leases."""
+
+    at: datetime
+    nodes: int  # on how many hosts it is to train
+    attempt: int  # its last one
+
+
+def take_turn() -> bool:
+    """Wait until no other claim is under way; for the rest of the transaction none will be.
+
+    Returns whether a run's time had come by then that nobody has released: it is not among those that are ready.
+    """
     with connection.cursor() as cursor:
         # jit: compiling this small statement takes longer than running it, whatever the planner guesses.
         # join_collapse_limit: its joins are written in their best order; to try the others took half of the planning.
-        cursor.execute(
-            "SELECT set_config('idle_in_transaction_session_timeout', %s, true), "
-            "set_config('jit', 'off', true), set_config('join_collapse_limit', '1', true), pg_advisory_xact_lock(%s)",
-            [f"{STUCK_SECONDS}s", TURN],
-        )
+        cursor.execute(TURN_TAKEN, [f"{STUCK_SECONDS}s", TURN])
+        return bool(cursor.fetchone()[-1])
 
 
-def next_run(offers: Mapping[str, int | None], skip: Iterable[int] = ()) -> int | None:
-    """The id of the run that is to be taken by whoever can hold these now; None if there is none.
+def next_run(offers: Mapping[str, int | None], skip: Iterable[int] = ()) -> tuple[int, Locked | None] | None:
+    """(its id, its row) of the run that is to be taken by whoever can hold these now; None if there is none.
 
+    Without its row somebody is changing it at this moment, or it is not ready any more.
     `offers`: for each queue the largest memory estimate in bytes that fits; None where that is not known.
     `skip`: runs that turned out to be in somebody else's hands.
     """
@@ -99,15 +117,7 @@ def next_run(offers: Mapping[str, int | None], skip: Iterable[int] = ()) -> int 
     with connection.cursor() as cursor:
         cursor.execute(NEXT, values)
         row = cursor.fetchone()
-    return None if row is None else int(row[0])
-
-
-def lock(run_id: int) -> tuple[datetime, int, int] | None:
-    """Lock a run that is still ready; None if it is not, or if somebody is changing it at this moment.
-
-    Returns the time by the database's clock, which is that of leases, on how many hosts the run is to train, and its last attempt.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute(LOCK, [run_id])
-        row = cursor.fetchone()
-    return None if row is None else (row[0], row[1], row[2])
+    if row is None:
+        return None
+    run_id, at, nodes, attempt = row
+    return run_id, None if at is None else Locked(at, nodes, attempt)

@@ -220,19 +220,3 @@ def test_an_estimate_that_is_a_little_above_does_not_keep_a_run_out(
 ) -> None:
     queue("perhaps", place("team"), queue="gpu1", memory_bytes=9 * GB)
     assert taken(host("small", 8), 1) == ["perhaps"]
-
-
-def test_a_run_that_somebody_is_changing_is_passed_over_and_not_waited_for(
-    queue: Callable[..., Run],
-    place: Callable[..., Workspace],
-    worker: Worker,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from runs.queueing import choice
-
-    lab = place("team")
-    first = queue("first", lab)
-    queue("second", lab)
-    lock = choice.lock
-    monkeypatch.setattr(choice, "lock", lambda run_id: None if run_id == first.pk else lock(run_id))
-    assert taken(worker, 2) == ["second"]

@@ -64,6 +64,33 @@ def test_as_many_workers_as_runs_all_get_one(new_run: Callable[..., Run], worker
     assert len({attempt.run_id for attempt in results}) == 6
 
 
+def test_a_run_that_somebody_is_changing_is_passed_over_and_not_waited_for(
+    new_run: Callable[..., Run], worker: Worker
+) -> None:
+    first, second = (lifecycle.submit(new_run(), None) for _ in range(2))
+    holds, may_go = threading.Event(), threading.Event()
+
+    def change() -> None:
+        with transaction.atomic():
+            Run.objects.select_for_update().get(pk=first.pk)
+            holds.set()
+            may_go.wait(60)
+        connection.close()
+
+    changing = threading.Thread(target=change)
+    changing.start()
+    assert holds.wait(10)
+    try:
+        attempt = lifecycle.claim(worker, ["cpu"])
+        assert attempt is not None and attempt.run_id == second.pk
+        assert lifecycle.claim(worker, ["cpu"]) is None
+    finally:
+        may_go.set()
+        changing.join(30)
+    attempt = lifecycle.claim(worker, ["cpu"])
+    assert attempt is not None and attempt.run_id == first.pk
+
+
 def test_two_dispatchers_and_workers_release_a_due_run_once(
     new_run: Callable[..., Run], worker: Worker
 ) -> None:
