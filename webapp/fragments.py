@@ -140,11 +140,11 @@ def render_shared(request: HttpRequest, made: Made, at_once: tuple[str, ...], ma
         known = made.context | {"request": NobodysRequest(may_edit), "csrf_token": _mark()}
         return Fragment(render_to_string(made.template, known), row.row_version, state, began)
 
-    others = not may_edit
-    if shelf.is_asked_for(key, others):
-        shelf.keep(key, others, rendered(others))
     mine = rendered(may_edit)
-    shelf.keep(key, may_edit, mine)
+    theirs = rendered(not may_edit) if shelf.is_asked_for(key, not may_edit) else None
+    shelf.keep(key, may_edit, mine)  # not before both are there: until then nobody else begins
+    if theirs is not None:
+        shelf.keep(key, not may_edit, theirs)
     return tagged(answer(request, mine), tag_of(row))
 
 

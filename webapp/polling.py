@@ -53,6 +53,7 @@ def not_modified(request: HttpRequest, tag: str) -> HttpResponse | None:
 
 
 def nothing_new(tag: str) -> HttpResponse:
+    """304, and the tag that stays."""
     response = HttpResponse(status=304)
     response["HX-PTag"] = tag
     return response

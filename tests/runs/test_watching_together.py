@@ -137,6 +137,31 @@ def test_what_is_read_for_an_editor_is_rendered_for_viewers_too_while_one_watche
     assert "Pause" in mine and "Pause" not in theirs
 
 
+def test_until_it_is_rendered_for_both_nobody_else_begins(
+    lab: Lab, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    editor, viewer = watcher(lab, "ada"), watcher(lab, "vera", "viewer")
+    for client in (editor, viewer):
+        poll(client, run)
+    key, state = fragments.key_of("runs_run", run.pk), ("running", "go_on", 0, "training")
+    for may_edit in (True, False):
+        old = Fragment("old", 1, state, fragments.time.monotonic() - 2)
+        fragments.shelf.keep(key, may_edit, old)
+    meanwhile: list[str | None] = []
+    real = fragments.render_to_string
+
+    def looked_at(template: str, *rest: Any) -> str:
+        for may_edit in (True, False):
+            found = fragments.shelf.find(key, may_edit, state, 0)
+            meanwhile.append(found and found.html)
+        return real(template, *rest)
+
+    monkeypatch.setattr(fragments, "render_to_string", looked_at)
+    moves_on(run, step=4)
+    assert "4 of 10" in text_of(poll(editor, run, seen=1).content.decode())
+    assert meanwhile == ["old"] * 4
+
+
 def test_nothing_is_rendered_for_those_who_have_gone(
     lab: Lab, run: Run, renders: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
